@@ -1,0 +1,67 @@
+// Command gen writes the assembly of package kernels: the .s files and the Go declarations that belong to them. It is
+// run by go generate in the package's folder; a check in CI runs it and fails when a file differs.
+package main
+
+import (
+	"fmt"
+	"go/format"
+	"os"
+	"strings"
+)
+
+func main() {
+	files := []*file{
+		products(), panels(), convert(), elementwise(), exponential(), reductions(), dropout(), peak(),
+	}
+	for _, f := range files {
+		write(f.name+"_amd64.s", []byte(f.source()))
+	}
+	write("asm_amd64.go", declarations(files, true))
+	write("asm_other.go", declarations(files, false))
+	write("tiles_amd64.go", tileDispatch())
+}
+
+func write(name string, data []byte) {
+	if strings.HasSuffix(name, ".go") {
+		var err error
+		if data, err = format.Source(data); err != nil {
+			fail(err)
+		}
+	}
+	if err := os.WriteFile(name, data, 0o644); err != nil {
+		fail(err)
+	}
+}
+
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, "gen:", err)
+	os.Exit(1)
+}
+
+// declarations is the Go side of the assembly: the prototypes, or for builds without assembly functions of the same
+// names that are never called.
+func declarations(files []*file, assembly bool) []byte {
+	var b strings.Builder
+	b.WriteString(header)
+	if assembly {
+		b.WriteString("//go:build amd64 && !noasm\n\npackage kernels\n\nimport \"unsafe\"\n\n// hasAsm says that this build contains the assembly.\nconst hasAsm = true\n\n")
+	} else {
+		b.WriteString("//go:build !amd64 || noasm\n\npackage kernels\n\nimport \"unsafe\"\n\nconst hasAsm = false\n\n")
+	}
+	for _, f := range files {
+		for _, fn := range f.fns {
+			if assembly {
+				fmt.Fprintf(&b, "%s//\n//go:noescape\n%s\n\n", fn.doc, fn.signature())
+			} else {
+				fmt.Fprintf(&b, "%s { panic(noAssembly) }\n\n", fn.signature())
+			}
+		}
+	}
+	if !assembly {
+		for _, k := range []string{"DP", "Wide", "F32r"} {
+			fmt.Fprintf(&b, "func run%s(t *tile, rows, cols int) { panic(noAssembly) }\n\n", k)
+		}
+		b.WriteString("const noAssembly = \"kernels: this build has no assembly\"\n")
+	}
+	return []byte(b.String())
+}

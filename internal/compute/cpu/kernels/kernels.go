@@ -1,0 +1,83 @@
+// Package kernels holds the inner loops of the CPU backend: matrix products, elementwise functions and worker threads.
+//
+// Everything is a method of a Level or of data prepared for one. A kernel in assembly has a plain Go twin that is its
+// specification; the twin is the Generic level, which runs on every CPU and in builds with the tag noasm. Arguments that
+// do not fit together are errors of the caller and panic.
+package kernels
+
+import (
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/cpu"
+)
+
+//go:generate go run ./gen
+
+// Level is a set of CPU instructions.
+type Level int
+
+const (
+	Generic    Level = iota // Go
+	AVX2                    // x86-64-v3: AVX2, FMA
+	AVX512BF16              // AVX2's kernels, and AVX-512 with VDPBF16PS for bfloat16
+)
+
+func (l Level) String() string {
+	switch l {
+	case Generic:
+		return "generic"
+	case AVX2:
+		return "avx2"
+	case AVX512BF16:
+		return "avx512bf16"
+	}
+	return fmt.Sprintf("Level(%d)", int(l))
+}
+
+// Best is the highest level that this build, the CPU and the operating system have.
+func Best() Level {
+	x := &cpu.X86
+	switch {
+	case !hasAsm || !x.HasAVX2 || !x.HasFMA:
+		return Generic
+	case x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL && x.HasAVX512BF16:
+		return AVX512BF16
+	}
+	return AVX2
+}
+
+// Levels are the levels that can run here, lowest first.
+func Levels() []Level {
+	var l []Level
+	for i := Generic; i <= Best(); i++ {
+		l = append(l, i)
+	}
+	return l
+}
+
+// asm says whether the AVX2 kernels are to be used.
+func (l Level) asm() bool { return hasAsm && l >= AVX2 }
+
+// Arith is the arithmetic of a matrix product: sums are always float32; with BF16 the values that are multiplied are
+// rounded to bfloat16 first (to nearest even), otherwise they are taken as they are.
+type Arith struct {
+	Level Level
+	BF16  bool
+}
+
+// pairs says whether rows are stored as bfloat16 and multiplied in pairs.
+func (a Arith) pairs() bool { return a.BF16 && hasAsm && a.Level >= AVX512BF16 }
+
+// tile is the argument of the assembly products: C (rows of the tile kernel's height, tiles times) += A B.
+// Pointers a and c are advanced from tile to tile.
+type tile struct {
+	c, a, b unsafe.Pointer
+	k       int // steps: pairs for bfloat16 panels, single elements for float32
+	tiles   int // how many tiles below one another
+	acc     int // 0: C starts at zero
+	lda     int // bytes between rows of A
+	ldb     int // bytes between panels, or between rows of float32 B
+	ldc     int // bytes between rows of C
+	ka      int // bytes between columns of A; only for float32 B
+}

@@ -1,0 +1,172 @@
+package kernels
+
+import (
+	"fmt"
+	"unsafe"
+)
+
+// Blocks of a product: rows x k of A and k x columns of B stay in the level-2 cache while they are used, C's block too.
+const (
+	blockRows  = 96  // of A and C
+	blockCols  = 256 // of B and C; a multiple of PanelWidth
+	blockK     = 512 // of a product of bfloat16 pairs
+	blockKF32  = 384 // of the others
+	fewRows    = 12  // up to here rows are so few that k is not blocked
+	rowsDP     = 12  // height of the largest tile of bfloat16 pairs
+	rowsFMA    = 6   // height of the largest tile of float32
+	rowsDPWide = 6   // up to here a tile of bfloat16 pairs covers two panels
+)
+
+// Mul sets C[m][n] = Σ_k A[m][k] B[k][n] for m0 <= m < m1, n0 <= n < n1, or adds to it. C is the whole matrix, row m at
+// c[m*ldc:]; n0 and n1 are multiples of PanelWidth or the matrix's edge. Calls for disjoint ranges may run at the same
+// time.
+//
+// Every element is one chain of additions over ascending k (fused multiply-adds; pairs with VDPBF16PS), starting from
+// zero or from C, so its bits do not depend on the ranges nor on the other rows and columns.
+func (p *Panels) Mul(c []float32, ldc int, a *Operand, m0, m1, n0, n1 int, accumulate bool) {
+	if a.k != p.k || m0 < 0 || m1 > a.rows || n0 < 0 || n1 > p.n || n0%PanelWidth != 0 || n1%PanelWidth != 0 && n1 != p.n {
+		panic(fmt.Sprintf("kernels: product of rows %d:%d of %dx%d and columns %d:%d of %dx%d", m0, m1, a.rows, a.k, n0, n1, p.k, p.n))
+	}
+	if m0 >= m1 || n0 >= n1 {
+		return
+	}
+	if ldc < n1 || (m1-1)*ldc+n1 > len(c) {
+		panic(fmt.Sprintf("kernels: result of %dx%d, stride %d, in %d elements", m1, n1, ldc, len(c)))
+	}
+	if a.arith.pairs() && !p.bf16 {
+		panic("kernels: bfloat16 rows times float32 panels")
+	}
+	if !a.arith.Level.asm() {
+		p.mulGo(c, ldc, a, m0, m1, n0, n1, accumulate)
+		return
+	}
+	g := product{p: p, a: a, c: c, ldc: ldc}
+	for n := n0; n < n1; n += blockCols {
+		forBlocks(m0, m1, func(i, j int) {
+			g.block(i, j, n, min(n+blockCols, n1), accumulate)
+		})
+	}
+}
+
+// forBlocks divides the rows m0 to m1-1 into equal blocks.
+func forBlocks(m0, m1 int, f func(i, j int)) {
+	count := (m1 - m0 + blockRows - 1) / blockRows
+	for b := range count {
+		f(m0+(m1-m0)*b/count, m0+(m1-m0)*(b+1)/count)
+	}
+}
+
+// product is one call of Mul.
+type product struct {
+	p   *Panels
+	a   *Operand
+	c   []float32
+	ldc int
+}
+
+// block computes rows m0:m1 and columns n0:n1, block after block of k.
+func (g *product) block(m0, m1, n0, n1 int, accumulate bool) {
+	kc := blockKF32
+	if g.a.arith.pairs() {
+		kc = blockK
+	}
+	if m1-m0 <= fewRows {
+		kc = g.p.k
+	}
+	for k0 := 0; k0 < g.p.k; k0 += kc {
+		k1 := min(k0+kc, g.p.k)
+		for n := n0; n < n1; {
+			cols := g.columns(m1-m0, n1-n)
+			g.column(m0, m1, n, min(n+cols, n1), cols, k0, k1, accumulate || k0 > 0)
+			n += cols
+		}
+	}
+}
+
+// columns is the width of the next tiles: the widest that the tables of tiles have for so many rows, and no wider than
+// what is left needs.
+func (g *product) columns(rows, left int) int {
+	switch {
+	case left <= 16:
+		return 16
+	case g.a.arith.pairs():
+		if rows <= rowsDPWide && left > 32 {
+			return 64
+		}
+		return 32
+	case !g.p.bf16 && rows <= 3, g.p.bf16 && (rows == 2 || rows == 3 || rows == 1 && left <= 32):
+		return 32
+	case g.p.bf16 && rows == 1:
+		return 64
+	}
+	return 16
+}
+
+// column computes rows m0:m1 of up to cols columns from n0 on.
+func (g *product) column(m0, m1, n0, n1, cols, k0, k1 int, accumulate bool) {
+	high := rowsFMA
+	if g.a.arith.pairs() {
+		high = rowsDP
+	}
+	t := tile{ldc: 4 * g.ldc}
+	if accumulate {
+		t.acc = 1
+	}
+	var size int
+	t.a, size = g.a.at(m0, k0)
+	t.lda = size * g.a.stride
+	panel, half := n0/PanelWidth*g.p.size(), n0%PanelWidth
+	if g.p.bf16 {
+		t.b = ptr(g.p.h, panel+k0*PanelWidth+2*half)
+		t.k, t.ldb = (k1-k0+1)/2, 2*g.p.size()
+	} else {
+		t.b = ptr(g.p.f, panel+k0*PanelWidth+half)
+		t.k, t.ldb, t.ka = k1-k0, 4*PanelWidth, 4
+	}
+	// Tiles of nearly equal height: high and low ones differ by one row.
+	tiles := (m1 - m0 + high - 1) / high
+	low := (m1 - m0) / tiles
+	nhigh := (m1 - m0) % tiles
+	m := m0
+	for _, part := range [2]struct{ rows, tiles int }{{low + 1, nhigh}, {low, tiles - nhigh}} {
+		if part.tiles == 0 {
+			continue
+		}
+		if n1-n0 == cols {
+			t.c, t.tiles = ptr(g.c, m*g.ldc+n0), part.tiles
+			g.run(&t, part.rows, cols)
+		} else {
+			for i := range part.tiles {
+				g.edge(t, part.rows, m+i*part.rows, n0, n1, cols)
+				t.a = unsafe.Add(t.a, part.rows*t.lda)
+			}
+		}
+		m += part.tiles * part.rows
+	}
+}
+
+// edge runs one tile of which only the columns n0:n1 exist in C.
+func (g *product) edge(t tile, rows, m, n0, n1, cols int) {
+	var buf [rowsDP * 64]float32
+	if t.acc != 0 {
+		for r := range rows {
+			copy(buf[r*cols:], g.c[(m+r)*g.ldc+n0:(m+r)*g.ldc+n1])
+		}
+	}
+	t.c, t.ldc, t.tiles = unsafe.Pointer(&buf), 4*cols, 1
+	g.run(&t, rows, cols)
+	for r := range rows {
+		copy(g.c[(m+r)*g.ldc+n0:(m+r)*g.ldc+n1], buf[r*cols:])
+	}
+}
+
+func (g *product) run(t *tile, rows, cols int) {
+	switch {
+	case g.a.arith.pairs():
+		runDP(t, rows, cols)
+	case g.p.bf16:
+		runWide(t, rows, cols)
+	default:
+		runF32r(t, rows, cols)
+	}
+}

@@ -1,0 +1,260 @@
+package kernels
+
+import (
+	"encoding/binary"
+	"fmt"
+	"unsafe"
+
+	"cria/internal/half"
+)
+
+// PanelWidth is the number of columns of a panel.
+const PanelWidth = 32
+
+// Order says how a matrix B (K, N) is stored in the memory that it is packed from.
+type Order int
+
+const (
+	KN Order = iota // B itself, a row of N elements for every k: the weights (out, in) in dX = dY W
+	NK              // its transpose, a row of K elements for every column: the weights (out, in) in Y = X Wᵀ
+)
+
+// Panels is a right-hand matrix B (K, N), reordered so that products read it from front to back. Columns beyond N and
+// an odd last k are filled with zeros. Of bfloat16 values (the frozen weights, and everything in bfloat16 arithmetic)
+//
+//	[N/32 panels][K/2 pairs][32 columns][2]
+//
+// which serves both arithmetics at every level, and of float32 values
+//
+//	[N/32 panels][K][32 columns]
+type Panels struct {
+	level Level
+	k, n  int
+	h     []uint16  // bfloat16 panels, or
+	f     []float32 // float32 panels
+	bf16  bool
+}
+
+// Reset makes p a (k, n) matrix of bfloat16 or float32 panels, undefined until packed. Memory is reused where it
+// suffices.
+func (p *Panels) Reset(level Level, k, n int, bf16 bool) {
+	if k <= 0 || n <= 0 {
+		panic(fmt.Sprintf("kernels: panels of %dx%d", k, n))
+	}
+	p.level, p.k, p.n, p.bf16 = level, k, n, bf16
+	if size := p.Count() * p.size(); bf16 {
+		p.h = resized(p.h, size)
+	} else {
+		p.f = resized(p.f, size)
+	}
+}
+
+// NewPanels returns panels for a (k, n) matrix, to be packed.
+func NewPanels(level Level, k, n int, bf16 bool) *Panels {
+	p := new(Panels)
+	p.Reset(level, k, n, bf16)
+	return p
+}
+
+// K is the number of rows of the matrix.
+func (p *Panels) K() int { return p.k }
+
+// N is the number of columns of the matrix.
+func (p *Panels) N() int { return p.n }
+
+// Count is the number of panels.
+func (p *Panels) Count() int { return (p.n + PanelWidth - 1) / PanelWidth }
+
+// Bytes is the memory that the panels take.
+func (p *Panels) Bytes() int {
+	if p.bf16 {
+		return 2 * p.Count() * p.size()
+	}
+	return 4 * p.Count() * p.size()
+}
+
+// size is the number of elements of a panel.
+func (p *Panels) size() int {
+	if p.bf16 {
+		return (p.k + 1) / 2 * 2 * PanelWidth
+	}
+	return p.k * PanelWidth
+}
+
+// PackBF16 fills the panels p0 to p1-1 from bfloat16 values (little-endian, any alignment). w is the whole matrix, ld the
+// distance of its rows in elements. Different panels may be packed at the same time.
+func (p *Panels) PackBF16(p0, p1 int, w []byte, order Order, ld int) {
+	if !p.bf16 {
+		panic("kernels: bfloat16 values packed into float32 panels")
+	}
+	p.check(p0, p1, len(w)/2, order, ld)
+	for i := p0; i < p1; i++ {
+		cols := min(PanelWidth, p.n-i*PanelWidth)
+		dst := p.h[i*p.size():][:p.size()]
+		if order == NK {
+			packPairsNK(p.level, dst, w[2*i*PanelWidth*ld:], p.k, cols, ld)
+		} else {
+			packPairsKN(p.level, dst, w[2*i*PanelWidth:], p.k, cols, ld)
+		}
+	}
+}
+
+// PackF32 fills the panels p0 to p1-1 from float32 values, rounding them if the panels are bfloat16.
+func (p *Panels) PackF32(p0, p1 int, w []float32, order Order, ld int) {
+	p.check(p0, p1, len(w), order, ld)
+	for i := p0; i < p1; i++ {
+		cols := min(PanelWidth, p.n-i*PanelWidth)
+		src := w[i*PanelWidth:]
+		if order == NK {
+			src = w[i*PanelWidth*ld:]
+		}
+		switch {
+		case p.bf16:
+			packRounded(p.level, p.h[i*p.size():][:p.size()], src, p.k, cols, order, ld)
+		case order == NK:
+			packF32NK(p.level, p.f[i*p.size():][:p.size()], src, p.k, cols, ld)
+		default:
+			packF32KN(p.f[i*p.size():][:p.size()], src, p.k, cols, ld)
+		}
+	}
+}
+
+func (p *Panels) check(p0, p1, have int, order Order, ld int) {
+	rows, cols := p.k, p.n
+	if order == NK {
+		rows, cols = p.n, p.k
+	}
+	if p0 < 0 || p1 > p.Count() || ld < cols || (rows-1)*ld+cols > have {
+		panic(fmt.Sprintf("kernels: panels %d to %d of %d from %d rows of %d in %d elements, stride %d", p0, p1, p.Count(), rows, cols, have, ld))
+	}
+}
+
+// packPairsNK fills one panel of pairs from cols rows of k bfloat16 values, 2*ld bytes apart.
+func packPairsNK(l Level, dst []uint16, w []byte, k, cols, ld int) {
+	if cols < PanelWidth {
+		clear(dst)
+	}
+	n8, k16 := 0, 0
+	if l.asm() {
+		n8, k16 = cols&^7, k&^15 // a pair is one 32-bit element
+		for n := 0; n < n8 && k16 > 0; n += 8 {
+			transpose8(ptr(dst, 2*n), 4*PanelWidth, ptr(w, 2*n*ld), 2*ld, k16/16)
+		}
+	}
+	for n := range cols {
+		from := 0
+		if n < n8 {
+			from = k16
+		}
+		packPairsRow(dst, w, n, from, k, ld)
+	}
+}
+
+// packPairsRow puts the values from, ..., k-1 of row n into column n.
+func packPairsRow(dst []uint16, w []byte, n, from, k, ld int) {
+	row := w[2*n*ld:][:2*k]
+	for i := from; i < k; i++ {
+		dst[i/2*2*PanelWidth+2*n+i%2] = binary.LittleEndian.Uint16(row[2*i:])
+	}
+	if k%2 == 1 {
+		dst[k/2*2*PanelWidth+2*n+1] = 0
+	}
+}
+
+// packPairsKN fills one panel of pairs from k rows of which cols bfloat16 values are taken, 2*ld bytes apart.
+func packPairsKN(l Level, dst []uint16, w []byte, k, cols, ld int) {
+	from := 0
+	if l.asm() && cols == PanelWidth && k > 1 {
+		from = k &^ 1
+		interleave32(ptr(dst, 0), ptr(w, 0), 2*ld, k/2)
+	}
+	if from < k && (cols < PanelWidth || k%2 == 1) {
+		clear(dst[from*PanelWidth:])
+	}
+	for i := from; i < k; i++ {
+		row := w[2*i*ld:][:2*cols]
+		for n := range cols {
+			dst[i/2*2*PanelWidth+2*n+i%2] = binary.LittleEndian.Uint16(row[2*n:])
+		}
+	}
+}
+
+// packRounded fills one panel of pairs from float32 values.
+func packRounded(l Level, dst []uint16, w []float32, k, cols int, order Order, ld int) {
+	if !l.asm() {
+		packRoundedGo(dst, w, k, cols, order, ld)
+		return
+	}
+	const chunk = 128 // of k; even
+	var buf [chunk * PanelWidth]uint16
+	raw := unsafe.Slice((*byte)(unsafe.Pointer(&buf)), 2*len(buf))
+	for k0 := 0; k0 < k; k0 += chunk {
+		kb := min(chunk, k-k0)
+		part := dst[k0*PanelWidth:][:(kb+1)/2*2*PanelWidth]
+		if order == NK {
+			for n := range cols {
+				l.Narrow(buf[n*chunk:][:kb], w[n*ld+k0:][:kb])
+			}
+			packPairsNK(l, part, raw, kb, cols, chunk)
+		} else {
+			for i := range kb {
+				l.Narrow(buf[i*PanelWidth:][:cols], w[(k0+i)*ld:][:cols])
+			}
+			packPairsKN(l, part, raw, kb, cols, PanelWidth)
+		}
+	}
+}
+
+// packRoundedGo is packRounded element by element.
+func packRoundedGo(dst []uint16, w []float32, k, cols int, order Order, ld int) {
+	clear(dst)
+	for i := range k {
+		for n := range cols {
+			at := i*ld + n
+			if order == NK {
+				at = n*ld + i
+			}
+			dst[i/2*2*PanelWidth+2*n+i%2] = half.ToBFloat16(w[at])
+		}
+	}
+}
+
+// packF32NK fills one float32 panel from cols rows of k values.
+func packF32NK(l Level, dst []float32, w []float32, k, cols, ld int) {
+	if cols < PanelWidth {
+		clear(dst)
+	}
+	l.Transpose(dst, PanelWidth, w, ld, cols, k)
+}
+
+// packF32KN fills one float32 panel from k rows of cols values.
+func packF32KN(dst []float32, w []float32, k, cols, ld int) {
+	for i := range k {
+		d := dst[i*PanelWidth:][:PanelWidth]
+		clear(d[copy(d, w[i*ld:][:cols]):])
+	}
+}
+
+// Transpose sets dst[j*ldd+i] = src[i*lds+j] for i < rows, j < cols.
+func (l Level) Transpose(dst []float32, ldd int, src []float32, lds, rows, cols int) {
+	if rows <= 0 || cols <= 0 {
+		return
+	}
+	_, _ = dst[(cols-1)*ldd+rows-1], src[(rows-1)*lds+cols-1]
+	r8, c8 := 0, 0
+	if l.asm() {
+		r8, c8 = rows&^7, cols&^7
+		for i := 0; i < r8 && c8 > 0; i += 8 {
+			transpose8(ptr(dst, i), 4*ldd, ptr(src, i*lds), 4*lds, c8/8)
+		}
+	}
+	for i := range rows {
+		from := 0
+		if i < r8 {
+			from = c8
+		}
+		for j := from; j < cols; j++ {
+			dst[j*ldd+i] = src[i*lds+j]
+		}
+	}
+}

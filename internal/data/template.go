@@ -1,0 +1,158 @@
+package data
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"cria/internal/tokenizer"
+)
+
+// Template is the pair prompt_template and response_template of a recipe: literal text with the placeholders
+// {instruction} and {input} in the prompt and {output} in the response. {{ and }} stand for literal braces.
+type Template struct {
+	prompt, response []piece
+}
+
+// piece is literal text, or the value of the column that it names.
+type piece struct {
+	literal string
+	column  string
+}
+
+// TemplateError says what is wrong in one of the two templates.
+type TemplateError struct {
+	Key    string // prompt_template or response_template
+	Offset int    // byte in the template at which the fault begins
+	Reason string
+}
+
+func (e *TemplateError) Error() string {
+	return fmt.Sprintf("%s: at byte %d: %s", e.Key, e.Offset, e.Reason)
+}
+
+// ParseTemplate reads the two templates. The prompt must use {instruction} and the response {output}; any other
+// placeholder, and a brace that is not doubled, is refused with a *TemplateError.
+func ParseTemplate(prompt, response string) (*Template, error) {
+	var t Template
+	var err error
+	if t.prompt, err = parsePieces("prompt_template", prompt, "instruction", "instruction", "input"); err != nil {
+		return nil, err
+	}
+	if t.response, err = parsePieces("response_template", response, "output", "output"); err != nil {
+		return nil, err
+	}
+	return &t, nil
+}
+
+func parsePieces(key, text, required string, columns ...string) ([]piece, error) {
+	fault := func(at int, format string, args ...any) error {
+		return &TemplateError{key, at, fmt.Sprintf(format, args...)}
+	}
+	var pieces []piece
+	var literal strings.Builder
+	flush := func() {
+		if literal.Len() > 0 {
+			pieces = append(pieces, piece{literal: literal.String()})
+			literal.Reset()
+		}
+	}
+	for i := 0; i < len(text); {
+		c := text[i]
+		switch {
+		case c != '{' && c != '}':
+			literal.WriteByte(c)
+			i++
+		case i+1 < len(text) && text[i+1] == c:
+			literal.WriteByte(c)
+			i += 2
+		case c == '}':
+			return nil, fault(i, "a single }: write }} for a brace in the text")
+		default:
+			n := strings.IndexAny(text[i+1:], "{}\n")
+			if n < 0 || text[i+1+n] != '}' {
+				return nil, fault(i, "{ without a closing }: write {{ for a brace in the text")
+			}
+			name := text[i+1 : i+1+n]
+			if !slices.Contains(columns, name) {
+				return nil, fault(i, "unknown placeholder {%s}: here only {%s} can be used, and {{ }} for braces in the text",
+					name, strings.Join(columns, "}, {"))
+			}
+			flush()
+			pieces = append(pieces, piece{column: name})
+			i += n + 2
+		}
+	}
+	flush()
+	if !uses(pieces, required) {
+		return nil, fault(0, "{%s} is missing: without it that column would not be trained", required)
+	}
+	return pieces, nil
+}
+
+func uses(pieces []piece, column string) bool {
+	return slices.ContainsFunc(pieces, func(p piece) bool { return p.column == column })
+}
+
+// UsesInput tells whether the prompt has an {input} placeholder.
+func (t *Template) UsesInput() bool { return uses(t.prompt, "input") }
+
+// Prompt renders the prompt of an example: its text and the byte ranges that came from the example, in order, without
+// empty ones and with adjacent ones merged.
+func (t *Template) Prompt(e Example) (string, []tokenizer.Range) { return render(t.prompt, e) }
+
+// Response renders the response of an example as Prompt does the prompt.
+func (t *Template) Response(e Example) (string, []tokenizer.Range) { return render(t.response, e) }
+
+func render(pieces []piece, e Example) (string, []tokenizer.Range) {
+	var b strings.Builder
+	var plain []tokenizer.Range
+	for _, p := range pieces {
+		var value string
+		switch p.column {
+		case "":
+			b.WriteString(p.literal)
+			continue
+		case "instruction":
+			value = e.Instruction
+		case "input":
+			value = e.Input
+		case "output":
+			value = e.Output
+		}
+		if value == "" {
+			continue
+		}
+		start := b.Len()
+		b.WriteString(value)
+		if n := len(plain); n > 0 && plain[n-1].End == start {
+			plain[n-1].End = b.Len()
+		} else {
+			plain = append(plain, tokenizer.Range{Start: start, End: b.Len()})
+		}
+	}
+	return b.String(), plain
+}
+
+// RowFunc returns the row encoder of the template: the ids of the prompt, unlabelled, then the ids of the response and of
+// end (the token that append_pad_token appends, if any), labelled. Prompt and response are tokenised apart, each as a
+// whole, as the reference's tutorial does; inside the example's values special tokens are ordinary text. An example with an
+// input that the template would leave out is an error.
+func (t *Template) RowFunc(tok Encoder, end ...int32) RowFunc {
+	return func(e Example) (Row, error) {
+		if e.Input != "" && !t.UsesInput() {
+			return Row{}, fmt.Errorf("%s has an input, but prompt_template has no {input}: add it, or empty the column", e.Where())
+		}
+		text, plain := t.Prompt(e)
+		ids := tok.Encode(text, plain...)
+		prompt := len(ids)
+		text, plain = t.Response(e)
+		ids = append(ids, tok.Encode(text, plain...)...)
+		ids = append(ids, end...)
+		labels := slices.Clone(ids)
+		for i := range prompt {
+			labels[i] = Ignore
+		}
+		return Row{IDs: ids, Labels: labels}, nil
+	}
+}

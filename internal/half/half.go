@@ -1,0 +1,32 @@
+// Package half converts between float32 and the 16-bit floating-point formats.
+package half
+
+import "math"
+
+// Float16 is the value of an IEEE 754 binary16 bit pattern; the conversion is exact.
+func Float16(h uint16) float32 {
+	sign := uint32(h&0x8000) << 16
+	exp := uint32(h>>10) & 0x1f
+	frac := uint32(h) & 0x3ff
+	switch {
+	case exp == 0x1f: // Inf, NaN
+		return math.Float32frombits(sign | 0x7f800000 | frac<<13)
+	case exp != 0:
+		return math.Float32frombits(sign | (exp+127-15)<<23 | frac<<13)
+	default: // zero or subnormal: frac x 2^-24
+		v := float32(frac) * (1.0 / (1 << 24))
+		return math.Float32frombits(sign | math.Float32bits(v))
+	}
+}
+
+// BFloat16 is the value of a bfloat16 bit pattern, the upper half of a float32.
+func BFloat16(b uint16) float32 { return math.Float32frombits(uint32(b) << 16) }
+
+// ToBFloat16 rounds to the nearest bfloat16, ties to even. NaN stays NaN.
+func ToBFloat16(x float32) uint16 {
+	b := math.Float32bits(x)
+	if x != x {
+		return uint16(b>>16) | 0x40
+	}
+	return uint16((b + 0x7fff + b>>16&1) >> 16)
+}

@@ -1,0 +1,21 @@
+package llama
+
+import (
+	"cria/internal/compute"
+	"cria/internal/pack"
+)
+
+// RunStep computes the runs of one optimizer step: losses go to loss (1, targets), gradients are added to the LoRAs'.
+func (m *Model) RunStep(s *State, runs []pack.Run, drop *compute.Dropout, loss compute.Buffer) {
+	for i := range runs {
+		r := &runs[i]
+		r.Pass.Dropout = drop
+		if r.Phase&pack.Forward != 0 {
+			m.Forward(s, &r.Pass, r.IDs)
+			m.ClearKV(s, &r.Pass)
+		}
+		if r.Phase&pack.Backward != 0 {
+			m.Backward(s, &r.Pass, r.Targets, loss)
+		}
+	}
+}

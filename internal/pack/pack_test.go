@@ -1,0 +1,174 @@
+package pack
+
+import (
+	"slices"
+	"testing"
+
+	"cria/internal/compute"
+
+	"pgregory.net/rapid"
+)
+
+// rowsGen draws rows that share prefixes of any length, equal rows and rows that are prefixes of others included.
+func rowsGen(t *rapid.T) [][]Row {
+	var pool [][]int32
+	n := rapid.IntRange(1, 12).Draw(t, "rows")
+	var flat []Row
+	for range n {
+		var ids []int32
+		if len(pool) > 0 && rapid.Bool().Draw(t, "share") {
+			p := rapid.SampledFrom(pool).Draw(t, "from")
+			ids = append(ids, p[:rapid.IntRange(0, len(p)).Draw(t, "prefix")]...)
+		}
+		ids = append(ids, rapid.SliceOfN(rapid.Int32Range(0, 3), 0, 30).Draw(t, "tail")...)
+		pool = append(pool, ids)
+		labels := make([]int32, len(ids))
+		first := rapid.IntRange(0, len(ids)).Draw(t, "first label")
+		for i := range labels {
+			labels[i] = -100
+			if i >= first {
+				labels[i] = ids[i]
+			}
+		}
+		flat = append(flat, Row{ids, labels})
+	}
+	return slices.Collect(slices.Chunk(flat, rapid.IntRange(1, 4).Draw(t, "batch")))
+}
+
+// spell returns the tokens and key tokens that query t of a run attends to, by following its segment.
+func TestPlanComputesEveryRow(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		mbs := rowsGen(t)
+		share := rapid.Bool().Draw(t, "share prefixes")
+		s := NewStep(mbs, MicrobatchMean, 2, share)
+		limit := rapid.IntRange(s.MinRows(), s.MinRows()+40).Draw(t, "limit")
+		runs, need, err := s.Plan(limit)
+		if err != nil || need > max(limit, 0) && limit > 0 {
+			t.Fatalf("plan: need %d of %d, %v", need, limit, err)
+		}
+
+		// Every labelled token of every row must be predicted once from exactly its own prefix.
+		type goal struct {
+			prefix string
+			token  int32
+			weight float32
+		}
+		want := map[goal]int{}
+		for _, mb := range mbs {
+			n := 0
+			for _, r := range mb {
+				n += labelled(r)
+			}
+			for _, r := range mb {
+				for i := 1; i < len(r.IDs); i++ {
+					if r.Labels[i] >= 0 {
+						want[goal{spell(r.IDs[:i]), r.Labels[i], float32(1 / (2 * float64(n)))}]++
+					}
+				}
+			}
+		}
+		stack := make([]int32, need) // token id in each row
+		state := make([]int, need)   // 1: forward done, 2: backward done
+		seen := map[int32]bool{}
+		for _, r := range runs {
+			if r.Phase&Forward != 0 {
+				for i, id := range r.IDs {
+					stack[r.Pass.Rows.From+i], state[r.Pass.Rows.From+i] = id, 1
+				}
+			}
+			if r.Phase&Backward == 0 {
+				continue
+			}
+			for i := range r.IDs {
+				if state[r.Pass.Rows.From+i] != 1 {
+					t.Fatalf("backward of row %d without its forward", r.Pass.Rows.From+i)
+				}
+				state[r.Pass.Rows.From+i] = 2
+			}
+			for _, tg := range r.Targets {
+				if seen[tg.Index] {
+					t.Fatalf("target %d twice", tg.Index)
+				}
+				seen[tg.Index] = true
+				var prefix []int32
+				for _, seg := range r.Pass.Segments {
+					if int(tg.Row) < seg.From || int(tg.Row) >= seg.To {
+						continue
+					}
+					for _, c := range seg.Context {
+						prefix = append(prefix, stack[c.From:c.To]...)
+					}
+					prefix = append(prefix, r.IDs[seg.From:tg.Row+1]...)
+				}
+				if int(r.Pass.Pos[tg.Row]) != len(prefix)-1 {
+					t.Fatalf("position %d of a token with %d before it", r.Pass.Pos[tg.Row], len(prefix)-1)
+				}
+				want[goal{spell(prefix), tg.Token, tg.Weight}]--
+			}
+		}
+		for g, n := range want {
+			if n != 0 {
+				t.Fatalf("%+v: %d times too few", g, n)
+			}
+		}
+	})
+}
+
+func spell(ids []int32) string {
+	var b []byte
+	for _, id := range ids {
+		b = append(b, byte('a'+id))
+	}
+	return string(b)
+}
+
+// The order in which tokens go backward must not depend on the plan.
+func TestOrderIsCanonical(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := NewStep(rowsGen(t), TokenMean, 1, true)
+		order := func(limit int) (out []int32) {
+			runs, _, err := s.Plan(limit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range runs {
+				if r.Phase&Backward != 0 {
+					r.Pass.Blocks(func(_ int, b compute.Span) {
+						for i := b.From; i < b.To; i++ {
+							out = append(out, r.IDs[i], r.Pass.Pos[i], r.Pass.Node[i])
+						}
+					})
+				}
+			}
+			return out
+		}
+		if a, b := order(0), order(rapid.IntRange(s.MinRows(), s.MinRows()+20).Draw(t, "limit")); !slices.Equal(a, b) {
+			t.Fatal("the order of blocks depends on the plan")
+		}
+	})
+}
+
+func TestSharing(t *testing.T) {
+	system := []int32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
+	row := func(tail ...int32) Row {
+		ids := append(slices.Clone(system), tail...)
+		labels := slices.Repeat([]int32{-100}, len(ids))
+		labels[len(ids)-1] = ids[len(ids)-1]
+		return Row{ids, labels}
+	}
+	mb := [][]Row{{row(20, 21), row(30, 31), row(20, 21)}}
+	shared, whole := NewStep(mb, TokenMean, 1, true), NewStep(mb, TokenMean, 1, false)
+	if len(shared.IDs) != 12 || len(whole.IDs) != 33 {
+		t.Errorf("%d shared and %d unshared tokens, want 12 and 33", len(shared.IDs), len(whole.IDs))
+	}
+	if len(shared.Targets) != 3 || shared.Labels != 3 || shared.Tokens != 36 {
+		t.Errorf("targets %d labels %d tokens %d", len(shared.Targets), shared.Labels, shared.Tokens)
+	}
+	// dropout keys are those of the fully shared trie in both
+	if !slices.Equal(whole.Key[:11], slices.Concat(slices.Repeat([]int32{shared.Key[0]}, 10), []int32{shared.Key[10]})) {
+		t.Errorf("keys %v against %v", whole.Key[:11], shared.Key)
+	}
+	if _, _, err := shared.Plan(5); err == nil {
+		t.Error("a pass smaller than a row was accepted")
+	}
+}

@@ -1,0 +1,136 @@
+package pack
+
+import (
+	"fmt"
+
+	"cria/internal/compute"
+)
+
+// Phase says what a run does with its tokens.
+type Phase int
+
+const (
+	Forward Phase = 1 << iota
+	Backward
+)
+
+// Run is one piece of work of a step: forward, backward, or both, over consecutive nodes.
+//
+// Activations stand on a stack of rows: a node that does not fit in one pass together with its descendants is computed
+// forward first; groups of its children are computed above it, forward and backward, one group after the other in the
+// same rows; its own backward comes last. So nothing is computed twice and rows are bounded by the largest group.
+type Run struct {
+	Phase   Phase
+	Pass    compute.Pass
+	IDs     []int32
+	Targets []compute.Target
+}
+
+// Plan returns the runs of the step for at most maxRows rows of activations (0: no bound), and how many rows they need.
+// Runs go from the last node to the first, which is what keeps every sum over tokens in one order (compute.BlockRows).
+func (s *Step) Plan(maxRows int) (runs []Run, rows int, err error) {
+	if maxRows <= 0 {
+		maxRows = len(s.IDs)
+	}
+	p := &planner{step: s, max: maxRows, row: make([]int, len(s.Nodes))}
+	if err := p.children(-1, 0, len(s.Nodes), 0); err != nil {
+		return nil, 0, err
+	}
+	return p.runs, p.need, nil
+}
+
+// MinRows is the smallest maxRows for which Plan succeeds: the longest path from a root to a leaf.
+func (s *Step) MinRows() int {
+	longest := 0
+	for i := range s.Nodes {
+		longest = max(longest, s.Nodes[i].Pos+s.Nodes[i].Len())
+	}
+	return longest
+}
+
+type planner struct {
+	step *Step
+	max  int
+	need int
+	row  []int // of each node's first token on the stack
+	runs []Run
+}
+
+// children plans the subtrees in nodes [from, to), whose parents stand below row base of the stack.
+func (p *planner) children(parent, from, to, base int) error {
+	var tops []int // first nodes of the sibling subtrees
+	for i := from; i < to; i = p.step.Nodes[i].End {
+		tops = append(tops, i)
+	}
+	for len(tops) > 0 {
+		last := len(tops) - 1
+		end := p.step.Nodes[tops[last]].End
+		if p.tokens(tops[last], end) > p.max-base {
+			if err := p.split(tops[last], base); err != nil {
+				return err
+			}
+			tops = tops[:last]
+			continue
+		}
+		for last > 0 && p.tokens(tops[last-1], end) <= p.max-base {
+			last--
+		}
+		p.add(Forward|Backward, tops[last], end, base)
+		tops = tops[:last]
+	}
+	return nil
+}
+
+// split plans node i alone, forward, then its children above it, then its backward.
+func (p *planner) split(i, base int) error {
+	n := &p.step.Nodes[i]
+	if base+n.Len() > p.max {
+		return fmt.Errorf("a pass of %d tokens is too small for a row with %d", p.max, base+n.Len())
+	}
+	p.add(Forward, i, i+1, base)
+	if err := p.children(i, i+1, n.End, base+n.Len()); err != nil {
+		return err
+	}
+	p.add(Backward, i, i+1, base)
+	return nil
+}
+
+func (p *planner) tokens(from, end int) int {
+	return p.step.Nodes[end-1].To - p.step.Nodes[from].From
+}
+
+// add appends one run over nodes [from, end) with their first token in row base.
+func (p *planner) add(ph Phase, from, end, base int) {
+	s := p.step
+	t0, t1 := s.Nodes[from].From, s.Nodes[end-1].To
+	p.need = max(p.need, base+t1-t0)
+	r := Run{Phase: ph, IDs: s.IDs[t0:t1]}
+	r.Pass = compute.Pass{Rows: compute.Span{From: base, To: base + t1 - t0}, KV: base, Node: s.Key[t0:t1]}
+	for i := from; i < end; i++ {
+		n := &s.Nodes[i]
+		p.row[i] = base + n.From - t0
+		seg := compute.Segment{Span: compute.Span{From: n.From - t0, To: n.To - t0}, Context: p.context(n.Parent)}
+		r.Pass.Segments = append(r.Pass.Segments, seg)
+		for k := range n.Len() {
+			r.Pass.Pos = append(r.Pass.Pos, int32(n.Pos+k))
+		}
+	}
+	if ph&Backward != 0 {
+		for _, t := range s.Targets {
+			if int(t.Row) >= t0 && int(t.Row) < t1 {
+				t.Row -= int32(t0)
+				r.Targets = append(r.Targets, t)
+			}
+		}
+	}
+	p.runs = append(p.runs, r)
+}
+
+// context lists the stack rows of a node and its ancestors, oldest first.
+func (p *planner) context(i int) []compute.Span {
+	if i < 0 {
+		return nil
+	}
+	n := &p.step.Nodes[i]
+	return append(p.context(n.Parent), compute.Span{From: p.row[i], To: p.row[i] + n.Len()})
+}

@@ -1,0 +1,256 @@
+package tokenizer
+
+import (
+	"hash/maphash"
+	"math"
+	"math/bits"
+	"strings"
+	"sync/atomic"
+)
+
+// pairTable maps a pair of token ids to the rank of its merge and the merged id: an
+// open-addressing hash table that is filled once and then only read.
+type pairTable struct {
+	entries []pairEntry
+	shift   uint
+}
+
+type pairEntry struct {
+	pair     uint64 // pairKey + 1; 0: the entry is free
+	rank, id int32
+}
+
+// noMerge is the rank of a pair that does not merge.
+const noMerge = math.MaxInt32
+
+func pairKey(left, right int32) uint64 { return uint64(left)<<32 | uint64(uint32(right)) }
+
+func newPairTable(n int) pairTable {
+	size := bits.Len(uint(n)) + 1 // at most half full
+	return pairTable{entries: make([]pairEntry, 1<<size), shift: 64 - uint(size)}
+}
+
+func (p *pairTable) find(left, right int32) *pairEntry {
+	key := pairKey(left, right) + 1
+	for i := key * 0x9e3779b97f4a7c15 >> p.shift; ; i = (i + 1) & uint64(len(p.entries)-1) {
+		if e := &p.entries[i]; e.pair == key || e.pair == 0 {
+			return e
+		}
+	}
+}
+
+// set records a merge; a later one of the same pair replaces it.
+func (p *pairTable) set(left, right, rank, id int32) {
+	*p.find(left, right) = pairEntry{pair: pairKey(left, right) + 1, rank: rank, id: id}
+}
+
+func (p *pairTable) get(left, right int32) (rank, id int32) {
+	if e := p.find(left, right); e.pair != 0 {
+		return e.rank, e.id
+	}
+	return noMerge, -1
+}
+
+// shortWord is the longest word, in bytes, that is merged by scanning (quadratic in the
+// length but without a heap) and remembered in the word cache.
+const shortWord = 48
+
+// appendWord appends the ids of one piece of text, of at least one byte.
+func (t *Tokenizer) appendWord(dst []int32, word string) []int32 {
+	if t.ignoreMerges {
+		if id, ok := t.vocab[word]; ok {
+			return append(dst, id)
+		}
+	}
+	if len(word) > shortWord {
+		return append(dst, t.mergeLong(t.appendBytes(nil, word))...)
+	}
+	slot := t.words.slot(word)
+	if e := slot.Load(); e != nil && e.word == word {
+		return append(dst, e.ids...)
+	}
+	start := len(dst)
+	dst = t.appendBytes(dst, word)
+	dst = dst[:start+t.mergeShort(dst[start:])]
+	slot.Store(&cachedWord{strings.Clone(word), append([]int32(nil), dst[start:]...)})
+	return dst
+}
+
+// appendBytes appends the id of every byte of word. A byte that the vocabulary lacks
+// becomes unk_token (a run of such bytes a single one with fuse_unk), or nothing if
+// there is none.
+func (t *Tokenizer) appendBytes(dst []int32, word string) []int32 {
+	fused := false
+	for i := range len(word) {
+		id := t.byteID[word[i]]
+		if id < 0 {
+			if t.unk < 0 || fused {
+				continue
+			}
+			id, fused = t.unk, t.fuseUnk
+		} else {
+			fused = false
+		}
+		dst = append(dst, id)
+	}
+	return dst
+}
+
+// mergeShort merges ids, at most shortWord of them, in place and returns how many are
+// left: the pair of the lowest rank first, the leftmost of equal ones.
+func (t *Tokenizer) mergeShort(ids []int32) int {
+	var ranks [shortWord]int32 // ranks[i]: of the pair (ids[i], ids[i+1])
+	n := len(ids)
+	for i := range n - 1 {
+		ranks[i], _ = t.merges.get(ids[i], ids[i+1])
+	}
+	for n > 1 {
+		best := 0
+		for i := 1; i < n-1; i++ {
+			if ranks[i] < ranks[best] {
+				best = i
+			}
+		}
+		if ranks[best] == noMerge {
+			break
+		}
+		_, ids[best] = t.merges.get(ids[best], ids[best+1])
+		copy(ids[best+1:n], ids[best+2:n])
+		copy(ranks[best:n-1], ranks[best+1:n-1])
+		n--
+		if best > 0 {
+			ranks[best-1], _ = t.merges.get(ids[best-1], ids[best])
+		}
+		if best < n-1 {
+			ranks[best], _ = t.merges.get(ids[best], ids[best+1])
+		}
+	}
+	return n
+}
+
+// mergeLong is mergeShort for any length, in O(n log n): candidates wait in a heap of
+// (rank, position), and one whose pair has changed since is dropped when it comes up.
+func (t *Tokenizer) mergeLong(ids []int32) []int32 {
+	if len(ids) <= shortWord {
+		return ids[:t.mergeShort(ids)]
+	}
+	n := int32(len(ids))
+	next, prev := make([]int32, n), make([]int32, n)
+	heap := make(mergeHeap, 0, n)
+	for i := range n {
+		next[i], prev[i] = i+1, i-1
+		if i+1 < n {
+			if rank, _ := t.merges.get(ids[i], ids[i+1]); rank != noMerge {
+				heap = append(heap, candidate(rank, i))
+			}
+		}
+	}
+	heap.init()
+	for len(heap) > 0 {
+		top := heap.pop()
+		i := int32(uint32(top))
+		j := next[i]
+		if ids[i] < 0 || j == n {
+			continue
+		}
+		rank, id := t.merges.get(ids[i], ids[j])
+		if rank != int32(top>>32) {
+			continue
+		}
+		ids[i], ids[j] = id, -1
+		next[i] = next[j]
+		if k := next[i]; k < n {
+			prev[k] = i
+			if rank, _ := t.merges.get(id, ids[k]); rank != noMerge {
+				heap.push(candidate(rank, i))
+			}
+		}
+		if h := prev[i]; h >= 0 {
+			if rank, _ := t.merges.get(ids[h], id); rank != noMerge {
+				heap.push(candidate(rank, h))
+			}
+		}
+	}
+	left := ids[:0]
+	for _, id := range ids {
+		if id >= 0 {
+			left = append(left, id)
+		}
+	}
+	return left
+}
+
+// mergeHeap is a binary min-heap of candidates: the rank above the position.
+type mergeHeap []uint64
+
+func candidate(rank, pos int32) uint64 { return uint64(rank)<<32 | uint64(uint32(pos)) }
+
+func (h mergeHeap) init() {
+	for i := len(h)/2 - 1; i >= 0; i-- {
+		h.down(i)
+	}
+}
+
+func (h *mergeHeap) push(c uint64) {
+	*h = append(*h, c)
+	s := *h
+	i := len(s) - 1
+	for i > 0 && s[(i-1)/2] > c {
+		s[i] = s[(i-1)/2]
+		i = (i - 1) / 2
+	}
+	s[i] = c
+}
+
+func (h *mergeHeap) pop() uint64 {
+	s := *h
+	top := s[0]
+	s[0] = s[len(s)-1]
+	*h = s[:len(s)-1]
+	if len(*h) > 0 {
+		h.down(0)
+	}
+	return top
+}
+
+func (h mergeHeap) down(i int) {
+	c := h[i]
+	for {
+		k := 2*i + 1
+		if k >= len(h) {
+			break
+		}
+		if k+1 < len(h) && h[k+1] < h[k] {
+			k++
+		}
+		if h[k] >= c {
+			break
+		}
+		h[i] = h[k]
+		i = k
+	}
+	h[i] = c
+}
+
+// wordCache remembers the ids of short words. It is direct-mapped, so its size is fixed
+// (at most 1<<14 words of shortWord bytes and ids), and needs no lock: a slot holds one
+// immutable entry.
+type wordCache struct {
+	seed  maphash.Seed
+	slots []atomic.Pointer[cachedWord]
+}
+
+type cachedWord struct {
+	word string
+	ids  []int32
+}
+
+const wordCacheSlots = 1 << 14
+
+func newWordCache() wordCache {
+	return wordCache{maphash.MakeSeed(), make([]atomic.Pointer[cachedWord], wordCacheSlots)}
+}
+
+func (c *wordCache) slot(word string) *atomic.Pointer[cachedWord] {
+	return &c.slots[maphash.String(c.seed, word)%wordCacheSlots]
+}

@@ -1,0 +1,329 @@
+package train
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"cria/internal/compute"
+	"cria/internal/disk"
+	"cria/internal/llama"
+	"cria/internal/safetensors"
+)
+
+// A checkpoint directory holds, beside what peft and transformers read (adapter_config.json, adapter_model.safetensors,
+// trainer_state.json, the tokenizer's files):
+//
+//	recipe.yaml             the resolved recipe
+//	optimizer.safetensors   AdamW's moments, exp_avg.<tensor> and exp_avg_sq.<tensor>, float32
+//	cria_state.json         runState
+//	MANIFEST.json           size and SHA-256 of every file (package disk)
+const (
+	optimizerFile = "optimizer.safetensors"
+	stateFile     = "cria_state.json"
+	recipeFile    = "recipe.yaml"
+)
+
+// runState is what a resumed run needs beside the tensors. Row order and dropout masks are functions of the seed and
+// the step, so no generator's state is kept.
+type runState struct {
+	Format   int               `json:"format"`
+	Step     int               `json:"step"`
+	Pending  lossSum           `json:"pending"` // loss since the last log line
+	Total    lossSum           `json:"total"`
+	Identity map[string]string `json:"identity"` // what a resumed run must agree in
+}
+
+const stateFormat = 1
+
+// checkpointName is the directory of a step.
+func checkpointName(step int) string { return fmt.Sprintf("checkpoint-%d", step) }
+
+// save publishes output_dir/checkpoint-N and deletes the oldest ones beyond save_total_limit.
+func (l *Loop) save(epoch float64) (string, error) {
+	dir := filepath.Join(l.OutputDir, checkpointName(l.step))
+	err := disk.ReplaceDir(l.FS, dir, func(w *disk.DirWriter) error {
+		if err := l.writeAdapter(w, epoch); err != nil {
+			return err
+		}
+		if err := l.writeOptimizer(w); err != nil {
+			return err
+		}
+		return writeJSON(w, stateFile, runState{stateFormat, l.step, l.pending, l.total, l.Identity()})
+	})
+	if err != nil {
+		return "", fmt.Errorf("the checkpoint of step %d could not be written: %w; earlier checkpoints in %s are untouched", l.step, err, l.OutputDir)
+	}
+	l.saved = l.step
+	return dir, l.rotate()
+}
+
+// rotate keeps the save_total_limit newest checkpoints. The newest has just been written and is kept always.
+func (l *Loop) rotate() error {
+	if l.SaveTotalLimit <= 0 {
+		return nil
+	}
+	cps, err := checkpoints(l.FS, l.OutputDir)
+	if err != nil {
+		return err
+	}
+	for _, step := range cps[min(len(cps), l.SaveTotalLimit):] {
+		if step < l.saved {
+			if err := disk.RemoveDir(l.FS, filepath.Join(l.OutputDir, checkpointName(step))); err != nil {
+				return fmt.Errorf("an old checkpoint could not be deleted: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// saveFinal copies the last checkpoint's result into output_dir itself, where peft looks for it. The adapter's weights
+// come last: an output_dir with adapter_model.safetensors is a finished one.
+func (l *Loop) saveFinal() error {
+	from := filepath.Join(l.OutputDir, checkpointName(l.step))
+	m, err := disk.ReadManifest(l.FS, from)
+	if err != nil {
+		return err
+	}
+	names := []string{}
+	for _, f := range m.Files {
+		if f.Name != optimizerFile && f.Name != stateFile && f.Name != adapterFile {
+			names = append(names, f.Name)
+		}
+	}
+	for _, name := range append(names, adapterFile) {
+		err := disk.PublishStream(l.FS, filepath.Join(l.OutputDir, name), func(w io.Writer) error {
+			f, err := l.FS.Open(filepath.Join(from, name))
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			_, err = io.Copy(w, f)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("the final adapter could not be written (it is whole in %s): %w", from, err)
+		}
+	}
+	return nil
+}
+
+const adapterFile = "adapter_model.safetensors"
+
+// writeAdapter writes what other programs read.
+func (l *Loop) writeAdapter(w *disk.DirWriter, epoch float64) error {
+	be := l.Model.Backend()
+	for i := range l.Adapter.Modules {
+		m, lo := &l.Adapter.Modules[i], l.loras[i]
+		be.Read(m.A, lo.A, 0)
+		bt := make([]float32, len(m.B))
+		be.Read(bt, lo.Bt, 0)
+		copy(m.B, llama.Transpose(bt, m.R, m.Out))
+	}
+	if err := l.Adapter.Write(w.Create); err != nil {
+		return err
+	}
+	for _, f := range l.TokenizerFiles {
+		if err := copyFile(w, f); err != nil {
+			return err
+		}
+	}
+	if err := writeFile(w, recipeFile, l.Recipe); err != nil {
+		return err
+	}
+	return writeJSON(w, "trainer_state.json", l.trainerState(epoch))
+}
+
+func (l *Loop) writeOptimizer(w *disk.DirWriter) error {
+	var ts []safetensors.Tensor
+	for _, p := range l.params {
+		ts = append(ts, l.momentTensor("exp_avg."+p.name, p.M), l.momentTensor("exp_avg_sq."+p.name, p.V))
+	}
+	f, err := w.Create(optimizerFile)
+	if err != nil {
+		return err
+	}
+	if err := safetensors.Write(f, ts, map[string]string{"format": "pt"}); err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+func (l *Loop) momentTensor(name string, b compute.Buffer) safetensors.Tensor {
+	v := make([]float32, b.Rows()*b.Cols())
+	l.Model.Backend().Read(v, b, 0)
+	return safetensors.FromFloat32(name, []int{b.Rows(), b.Cols()}, v)
+}
+
+// load takes a verified checkpoint's state into the loop. The adapter has been loaded already.
+func (l *Loop) load(dir string) error {
+	var st runState
+	if err := readJSON(filepath.Join(dir, stateFile), &st); err != nil {
+		return err
+	}
+	if st.Format != stateFormat {
+		return fmt.Errorf("%s was written by another version of cria (state format %d, this one reads %d)", dir, st.Format, stateFormat)
+	}
+	if err := sameIdentity(dir, st.Identity, l.Identity()); err != nil {
+		return err
+	}
+	if st.Step < 0 || st.Step > l.Steps.Len() {
+		return fmt.Errorf("%s is of step %d, this run has %d steps", dir, st.Step, l.Steps.Len())
+	}
+	var ts struct {
+		History []Record `json:"log_history"`
+	}
+	if err := readJSON(filepath.Join(dir, "trainer_state.json"), &ts); err != nil {
+		return err
+	}
+	f, err := safetensors.Open(filepath.Join(dir, optimizerFile))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for _, p := range l.params {
+		for key, b := range map[string]compute.Buffer{"exp_avg.": p.M, "exp_avg_sq.": p.V} {
+			t, ok := f.Tensor(key + p.name)
+			if !ok || !slices.Equal(t.Shape, []int{b.Rows(), b.Cols()}) {
+				return fmt.Errorf("%s: tensor %s%s is missing or has another shape", filepath.Join(dir, optimizerFile), key, p.name)
+			}
+			v, err := t.Float32s()
+			if err != nil {
+				return err
+			}
+			l.Model.Backend().Write(b, 0, v)
+		}
+	}
+	l.step, l.saved, l.pending, l.total, l.history = st.Step, st.Step, st.Pending, st.Total, ts.History
+	return nil
+}
+
+// sameIdentity refuses to go on with something else than what was begun.
+func sameIdentity(dir string, was, is map[string]string) error {
+	var diff []string
+	for _, k := range slices.Sorted(maps.Keys(is)) {
+		if was[k] != is[k] {
+			diff = append(diff, fmt.Sprintf("%s was %s, is now %s", k, orNone(was[k]), orNone(is[k])))
+		}
+	}
+	if len(diff) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s cannot be resumed, it belongs to another run: %s. Restore these, or start a new run from its weights with adapter=%s and another output_dir",
+		dir, strings.Join(diff, "; "), dir)
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "(not recorded)"
+	}
+	return s
+}
+
+// checkpoints lists the steps of the checkpoint directories, newest first.
+func checkpoints(fsys disk.FS, dir string) (steps []int, err error) {
+	entries, err := fsys.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	for _, e := range entries {
+		if n, ok := strings.CutPrefix(e.Name(), "checkpoint-"); ok && e.IsDir() {
+			if step, err := strconv.Atoi(n); err == nil && checkpointName(step) == e.Name() {
+				steps = append(steps, step)
+			}
+		}
+	}
+	slices.Sort(steps)
+	slices.Reverse(steps)
+	return steps, err
+}
+
+// NewestCheckpoint returns the newest checkpoint of output_dir that is whole, or "". warn is told of each newer one that is
+// not, and why.
+func NewestCheckpoint(fsys disk.FS, dir string, warn func(string)) (string, error) {
+	steps, err := checkpoints(fsys, dir)
+	if err != nil {
+		return "", err
+	}
+	for _, step := range steps {
+		cp := filepath.Join(dir, checkpointName(step))
+		if _, err := disk.Verify(fsys, cp); err != nil {
+			warn(fmt.Sprintf("%s is passed over: %v", cp, err))
+			continue
+		}
+		return cp, nil
+	}
+	if len(steps) > 0 {
+		return "", fmt.Errorf("%s has %d checkpoints, but none of them is whole; move it away or choose another output_dir to start anew", dir, len(steps))
+	}
+	return "", nil
+}
+
+// trainerState is trainer_state.json with only the fields that transformers 4.43.2's TrainerState knows.
+func (l *Loop) trainerState(epoch float64) any {
+	return map[string]any{
+		"best_metric": nil, "best_model_checkpoint": nil, "epoch": epoch, "eval_steps": 500, "global_step": l.step,
+		"is_hyper_param_search": false, "is_local_process_zero": true, "is_world_process_zero": true,
+		"log_history": append([]Record{}, l.history...), "logging_steps": l.LoggingSteps, "max_steps": l.Steps.Len(),
+		"num_input_tokens_seen": 0, "num_train_epochs": l.Steps.NumTrainEpochs(), "save_steps": l.SaveSteps,
+		"stateful_callbacks": map[string]any{}, "total_flos": 0.0, "train_batch_size": l.BatchSize, "trial_name": nil, "trial_params": nil,
+	}
+}
+
+func writeFile(w *disk.DirWriter, name string, data []byte) error {
+	f, err := w.Create(name)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+func writeJSON(w *disk.DirWriter, name string, v any) error {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	return writeFile(w, name, b.Bytes())
+}
+
+func copyFile(w *disk.DirWriter, path string) error {
+	src, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	f, err := w.Create(filepath.Base(path))
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(f, src); err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+func readJSON(path string, v any) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,238 @@
+// Package train runs a LoRA fine-tuning job: optimizer steps, learning rates, logs and checkpoints.
+package train
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"cria/internal/compute"
+	"cria/internal/data"
+	"cria/internal/llama"
+	"cria/internal/pack"
+)
+
+// Loop is a training run. Run takes it from its step to the last one.
+type Loop struct {
+	Config
+	params []trained
+	state  *llama.State
+	loss   compute.Buffer // (1, targets of a step)
+	maxRow int            // rows of activations that a pass may use
+
+	step    int      // optimizer steps made
+	pending lossSum  // since the last log line
+	total   lossSum  // of the whole run
+	history []Record // trainer_state.json's log_history
+	saved   int      // step of the newest checkpoint
+
+	started   time.Time
+	fromStep  int
+	tokens    int // trained by this process
+	gradNorms float64
+}
+
+type lossSum struct {
+	Sum   float64 `json:"sum"`
+	Steps int     `json:"steps"`
+}
+
+// trained is one LoRA tensor with its gradient and moments. AdamW needs no more of it.
+type trained struct {
+	name string // PEFT's, as in adapter_model.safetensors
+	compute.Param
+}
+
+// Progress is what a run tells while it goes: after every step.
+type Progress struct {
+	Step, Steps     int
+	Epoch           float64
+	Loss            float64 // of this step
+	GradNorm        float64
+	LearningRate    float64
+	TokensPerSecond float64       // real tokens, shared or not, since the start of this process
+	Left            time.Duration // estimated
+	Record          *Record       // the log line, on every logging_steps-th step
+	Checkpoint      string        // directory that was just written
+}
+
+// ErrInterrupted is returned by Run when its context ended: the run was saved and can be resumed.
+var ErrInterrupted = errors.New("interrupted")
+
+// NonFiniteError stops a run before an update would ruin the adapter.
+type NonFiniteError struct {
+	Step int
+	What string   // "loss" or the name of the tensor whose gradient is not finite
+	Rows []string // where the rows come from
+}
+
+func (e *NonFiniteError) Error() string {
+	return fmt.Sprintf("step %d: %s is not finite (NaN or infinite); the update was not made. Rows of this step: %s. "+
+		"Lower learning_rate or look at these rows, then go on from the last checkpoint with resume_from_checkpoint=true",
+		e.Step, e.What, join(e.Rows, 8))
+}
+
+// Run trains until the last step, or until ctx ends: then the step that is under way is finished, saved, and Run returns
+// ErrInterrupted.
+func (l *Loop) Run(ctx context.Context) error {
+	l.started, l.fromStep = time.Now(), l.step
+	for l.step < l.Steps.Len() {
+		p, err := l.trainStep()
+		if err != nil {
+			return err
+		}
+		last := l.step == l.Steps.Len()
+		interrupted := ctx.Err() != nil && !last
+		if last || interrupted || l.SaveSteps > 0 && l.step%l.SaveSteps == 0 {
+			if last {
+				l.summarise(p.Epoch)
+			}
+			if p.Checkpoint, err = l.save(p.Epoch); err != nil {
+				return err
+			}
+		}
+		if l.OnProgress != nil {
+			l.OnProgress(*p)
+		}
+		if interrupted {
+			return ErrInterrupted
+		}
+	}
+	return l.saveFinal()
+}
+
+// trainStep makes one optimizer step.
+func (l *Loop) trainStep() (*Progress, error) {
+	be, plan := l.Model.Backend(), l.Steps.At(l.step)
+	step, runs, err := l.pack(plan)
+	if err != nil {
+		return nil, err
+	}
+	grads := l.gradients()
+	for _, g := range grads {
+		be.Zero(g, compute.Span{To: g.Rows()})
+	}
+	drop := compute.NewDropout(l.Dropout, uint64(l.Seed), l.step+1)
+	l.Model.RunStep(l.state, runs, drop, l.loss)
+
+	loss, err := l.readLoss(step, plan)
+	if err != nil {
+		return nil, err
+	}
+	norm, scale, err := l.clip(be.SumSquares(grads), plan)
+	if err != nil {
+		return nil, err
+	}
+	o := l.Optimizer
+	o.LR, o.Step, o.GradScale = l.Schedule.At(l.step), l.step+1, scale
+	be.Update(l.trainedParams(), o)
+	l.step++
+
+	l.tokens += step.Tokens
+	l.pending.add(loss)
+	l.total.add(loss)
+	spent := time.Since(l.started)
+	done := l.step - l.fromStep
+	p := &Progress{Step: l.step, Steps: l.Steps.Len(), Epoch: plan.Epoch, Loss: loss, GradNorm: norm, LearningRate: l.Schedule.At(l.step),
+		TokensPerSecond: float64(l.tokens) / spent.Seconds(), Left: spent / time.Duration(done) * time.Duration(l.Steps.Len()-l.step)}
+	if l.LoggingSteps > 0 && l.step%l.LoggingSteps == 0 {
+		p.Record = l.log(p)
+	}
+	return p, nil
+}
+
+func (s *lossSum) add(loss float64) {
+	s.Sum += loss
+	s.Steps++
+}
+
+// pack turns a step of the plan into passes.
+func (l *Loop) pack(plan data.Step) (*pack.Step, []pack.Run, error) {
+	mbs := make([][]pack.Row, len(plan.MicroBatches))
+	for i, mb := range plan.MicroBatches {
+		for _, r := range mb {
+			mbs[i] = append(mbs[i], l.Rows[r])
+		}
+	}
+	step := pack.NewStep(mbs, l.Reduction, l.Accumulation, l.Share)
+	runs, _, err := step.Plan(l.maxRow)
+	return step, runs, err
+}
+
+// readLoss is the weighted sum of the step's losses, added in canonical order.
+func (l *Loop) readLoss(step *pack.Step, plan data.Step) (float64, error) {
+	nll := make([]float32, len(step.Targets))
+	l.Model.Backend().Read(nll, l.loss, 0)
+	var sum float64
+	bad := map[int32]bool{}
+	for i, t := range step.Targets {
+		sum += float64(nll[t.Index]) * float64(t.Weight)
+		if x := float64(nll[t.Index]); math.IsNaN(x) || math.IsInf(x, 0) {
+			bad[step.Source[i]] = true
+		}
+	}
+	if len(bad) > 0 || math.IsNaN(sum) || math.IsInf(sum, 0) {
+		return 0, &NonFiniteError{l.step + 1, "loss", l.where(plan, bad)}
+	}
+	return sum, nil
+}
+
+// clip returns the gradient's norm and the factor that brings it to max_grad_norm, as torch.nn.utils.clip_grad_norm_.
+func (l *Loop) clip(squares []float64, plan data.Step) (norm float64, scale float32, err error) {
+	var sum float64
+	for i, s := range squares {
+		if math.IsNaN(s) || math.IsInf(s, 0) {
+			return 0, 0, &NonFiniteError{l.step + 1, "the gradient of " + l.params[i].name, l.where(plan, nil)}
+		}
+		sum += s
+	}
+	norm, scale = math.Sqrt(sum), 1
+	if l.MaxGradNorm > 0 {
+		scale = float32(min(1, l.MaxGradNorm/(norm+1e-6)))
+	}
+	return norm, scale, nil
+}
+
+// where names the rows of a step, or only those whose number in it is in only.
+func (l *Loop) where(plan data.Step, only map[int32]bool) (out []string) {
+	n := int32(0)
+	for _, mb := range plan.MicroBatches {
+		for _, r := range mb {
+			if len(only) == 0 || only[n] {
+				out = append(out, l.Where(r))
+			}
+			n++
+		}
+	}
+	return out
+}
+
+func (l *Loop) gradients() (out []compute.Buffer) {
+	for _, p := range l.params {
+		out = append(out, p.G)
+	}
+	return out
+}
+
+func (l *Loop) trainedParams() (out []compute.Param) {
+	for _, p := range l.params {
+		out = append(out, p.Param)
+	}
+	return out
+}
+
+func join(s []string, most int) string {
+	out := ""
+	for i, x := range s {
+		if i == most {
+			return fmt.Sprintf("%s and %d more", out, len(s)-most)
+		}
+		if i > 0 {
+			out += ", "
+		}
+		out += x
+	}
+	return out
+}

@@ -1,0 +1,47 @@
+package train
+
+import (
+	"fmt"
+	"math"
+)
+
+// Schedule is a learning-rate schedule of transformers.optimization.get_scheduler.
+type Schedule struct {
+	Type      string  // lr_scheduler_type
+	LR        float64 // learning_rate, the peak
+	Warmup    int     // steps
+	Total     int     // steps
+	MinLRRate float64 // cosine_with_min_lr: smallest rate as a share of LR
+	LREnd     float64 // polynomial
+	Power     float64 // polynomial
+	NumCycles float64 // cosine and cosine_with_min_lr
+}
+
+// ScheduleTypes are the schedules that At knows.
+var ScheduleTypes = []string{"linear", "cosine", "constant", "constant_with_warmup", "polynomial", "cosine_with_min_lr"}
+
+// At is the learning rate of the update after step updates have been made.
+func (s Schedule) At(step int) float64 {
+	if s.Type != "constant" && step < s.Warmup {
+		return s.LR * (float64(step) / float64(max(1, s.Warmup)))
+	}
+	progress := float64(step-s.Warmup) / float64(max(1, s.Total-s.Warmup))
+	cosine := 0.5 * (1 + math.Cos(math.Pi*s.NumCycles*2*progress))
+	switch s.Type {
+	case "linear":
+		return s.LR * max(0, float64(s.Total-step)/float64(max(1, s.Total-s.Warmup)))
+	case "cosine":
+		return s.LR * max(0, cosine)
+	case "cosine_with_min_lr":
+		return s.LR * max(0, cosine*(1-s.MinLRRate)+s.MinLRRate)
+	case "polynomial":
+		if step > s.Total {
+			return s.LREnd
+		}
+		remaining := 1 - float64(step-s.Warmup)/float64(s.Total-s.Warmup)
+		return s.LR * (((s.LR-s.LREnd)*math.Pow(remaining, s.Power) + s.LREnd) / s.LR)
+	case "constant", "constant_with_warmup":
+		return s.LR
+	}
+	panic(fmt.Sprintf("schedule %q passed the recipe's check", s.Type))
+}
