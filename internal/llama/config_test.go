@@ -154,7 +154,7 @@ func TestConfigRefuses(t *testing.T) {
 		`{"rms_norm_eps":"1e-5"}`:                                 `rms_norm_eps "1e-5" is not of type float64`,
 		`{"eos_token_id":100}`:                                    `eos_token_id 100 is not in the vocabulary of 100`,
 		`{"eos_token_id":[1,-1]}`:                                 `eos_token_id -1 is not in the vocabulary`,
-		`{"eos_token_id":"</s>"}`:                                 `eos_token_id "</s>" is not of type []int`,
+		`{"eos_token_id":"eos"}`:                                  `eos_token_id "eos" is not of type []int`,
 		`{"bos_token_id":[1]}`:                                    `bos_token_id [1] is not of type int`,
 	} {
 		c, err := parse(t, edits)

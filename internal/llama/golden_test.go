@@ -136,14 +136,14 @@ func causal(n int) *compute.Pass {
 
 func TestForwardGolden(t *testing.T) {
 	forEachBackend(t, func(t *testing.T, be compute.Backend) {
-		want := open(t, golden+"tiny/forward.safetensors")
 		for _, adapted := range []bool{false, true} {
 			m := tiny(t, be, adapted)
 			for i, r := range rows(t) {
-				key := fmt.Sprintf("%s.%d", map[bool]string{false: "logits", true: "adapted"}[adapted], i)
-				if _, ok := want.Tensor(key); !ok {
-					continue
+				if i > 3 {
+					break // the reference's logits are of four rows
 				}
+				want := open(t, fmt.Sprintf("%stiny/forward.%d.safetensors", golden, i))
+				key := map[bool]string{false: "logits", true: "adapted"}[adapted]
 				n := len(r.IDs)
 				s, p, all := m.NewState(n, false), causal(n), make([]int32, n)
 				for k := range all {
@@ -153,7 +153,7 @@ func TestForwardGolden(t *testing.T) {
 				logits := be.Alloc(n, m.VocabSize)
 				be.Logits(p, logits, s.X, m.Norm, m.Head, all)
 				if e := relative(read(m, logits), tensor(t, want, key)); e > 1e-5 {
-					t.Errorf("%s: relative error %g", key, e)
+					t.Errorf("%s of row %d: relative error %g", key, i, e)
 				}
 			}
 		}

@@ -40,26 +40,53 @@ const (
 	classNone                // the end of the text
 )
 
-// classes gives the class of every code point.
+// classes gives the class of every code point as Oniguruma has it in tokenizers 0.19 and
+// transformers 4.43: by Unicode 14. (tokenizers 0.23 has Unicode 16; the ids differ only
+// for the scripts that came between.)
 var classes = sync.OnceValue(func() []class {
 	table := make([]class, unicode.MaxRune+1)
-	mark := func(t *unicode.RangeTable, c class) {
-		for _, r := range t.R16 {
-			for x := uint32(r.Lo); x <= uint32(r.Hi); x += uint32(r.Stride) {
-				table[x] = c
-			}
-		}
-		for _, r := range t.R32 {
-			for x := r.Lo; x <= r.Hi; x += r.Stride {
-				table[x] = c
-			}
-		}
-	}
-	mark(unicode.L, classLetter)
-	mark(unicode.N, classNumber)
-	mark(unicode.White_Space, classSpace)
+	mark(table, unicode.L, classLetter)
+	mark(table, unicode.N, classNumber)
+	mark(table, unicode.White_Space, classSpace)
+	mark(table, newInUnicode15, classOther)
 	return table
 })
+
+// numerics is char::is_numeric of Rust in tokenizers 0.19, by Unicode 15.
+var numerics = sync.OnceValue(func() []class {
+	table := make([]class, unicode.MaxRune+1)
+	mark(table, unicode.N, classNumber)
+	return table
+})
+
+// newInUnicode15 holds the letters and numbers that Unicode 14 did not have.
+var newInUnicode15 = &unicode.RangeTable{R32: []unicode.Range32{
+	{Lo: 0x1123f, Hi: 0x11240, Stride: 1},
+	{Lo: 0x11f02, Hi: 0x11f33, Stride: 1},
+	{Lo: 0x11f50, Hi: 0x11f59, Stride: 1},
+	{Lo: 0x1342f, Hi: 0x1342f, Stride: 1},
+	{Lo: 0x13441, Hi: 0x13446, Stride: 1},
+	{Lo: 0x1b132, Hi: 0x1b155, Stride: 0x23},
+	{Lo: 0x1d2c0, Hi: 0x1d2d3, Stride: 1},
+	{Lo: 0x1df25, Hi: 0x1df2a, Stride: 1},
+	{Lo: 0x1e030, Hi: 0x1e06d, Stride: 1},
+	{Lo: 0x1e4d0, Hi: 0x1e4f9, Stride: 1},
+	{Lo: 0x2b739, Hi: 0x2b739, Stride: 1},
+	{Lo: 0x31350, Hi: 0x323af, Stride: 1},
+}}
+
+func mark(table []class, t *unicode.RangeTable, c class) {
+	for _, r := range t.R16 {
+		for x := uint32(r.Lo); x <= uint32(r.Hi); x += uint32(r.Stride) {
+			table[x] = c
+		}
+	}
+	for _, r := range t.R32 {
+		for x := r.Lo; x <= r.Hi; x += r.Stride {
+			table[x] = c
+		}
+	}
+}
 
 // classAt returns the class and the size in bytes of the character at s[i:].
 func classAt(table []class, s string, i int) (class, int) {
@@ -193,7 +220,7 @@ func digitsSplit(individual bool) splitter {
 		limit = 1
 	}
 	return func(s string, i int) int {
-		table := classes()
+		table := numerics()
 		if c, _ := classAt(table, s, i); c == classNumber {
 			return run(table, s, i, classNumber, limit)
 		}

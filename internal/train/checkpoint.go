@@ -129,7 +129,7 @@ func (l *Loop) writeAdapter(w *disk.DirWriter, epoch float64) error {
 		be.Read(bt, lo.Bt, 0)
 		copy(m.B, llama.Transpose(bt, m.R, m.Out))
 	}
-	if err := l.Adapter.Write(w.Create); err != nil {
+	if err := l.Adapter.Write(l.SaveDType, w.Create); err != nil {
 		return err
 	}
 	for _, f := range l.TokenizerFiles {
@@ -161,7 +161,7 @@ func (l *Loop) writeOptimizer(w *disk.DirWriter) error {
 func (l *Loop) momentTensor(name string, b compute.Buffer) safetensors.Tensor {
 	v := make([]float32, b.Rows()*b.Cols())
 	l.Model.Backend().Read(v, b, 0)
-	return safetensors.FromFloat32(name, []int{b.Rows(), b.Cols()}, v)
+	return safetensors.FromFloat32s(name, []int{b.Rows(), b.Cols()}, v)
 }
 
 // load takes a verified checkpoint's state into the loop. The adapter has been loaded already.

@@ -17,10 +17,10 @@ import (
 // Loop is a training run. Run takes it from its step to the last one.
 type Loop struct {
 	Config
+	loras  []*compute.LoRA // of Adapter.Modules
 	params []trained
 	state  *llama.State
 	loss   compute.Buffer // (1, targets of a step)
-	maxRow int            // rows of activations that a pass may use
 
 	step    int      // optimizer steps made
 	pending lossSum  // since the last log line
@@ -28,10 +28,9 @@ type Loop struct {
 	history []Record // trainer_state.json's log_history
 	saved   int      // step of the newest checkpoint
 
-	started   time.Time
-	fromStep  int
-	tokens    int // trained by this process
-	gradNorms float64
+	started  time.Time
+	fromStep int
+	tokens   int // trained by this process
 }
 
 type lossSum struct {
@@ -106,7 +105,7 @@ func (l *Loop) Run(ctx context.Context) error {
 // trainStep makes one optimizer step.
 func (l *Loop) trainStep() (*Progress, error) {
 	be, plan := l.Model.Backend(), l.Steps.At(l.step)
-	step, runs, err := l.pack(plan)
+	step, runs, _, err := l.pack(plan)
 	if err != nil {
 		return nil, err
 	}
@@ -148,17 +147,17 @@ func (s *lossSum) add(loss float64) {
 	s.Steps++
 }
 
-// pack turns a step of the plan into passes.
-func (l *Loop) pack(plan data.Step) (*pack.Step, []pack.Run, error) {
+// pack turns a step of the plan into passes, which need some rows of activations.
+func (l *Loop) pack(plan data.Step) (step *pack.Step, runs []pack.Run, need int, err error) {
 	mbs := make([][]pack.Row, len(plan.MicroBatches))
 	for i, mb := range plan.MicroBatches {
 		for _, r := range mb {
 			mbs[i] = append(mbs[i], l.Rows[r])
 		}
 	}
-	step := pack.NewStep(mbs, l.Reduction, l.Accumulation, l.Share)
-	runs, _, err := step.Plan(l.maxRow)
-	return step, runs, err
+	step = pack.NewStep(mbs, l.Reduction, l.Accumulation, l.Share)
+	runs, need, err = step.Plan(l.MaxRows)
+	return step, runs, need, err
 }
 
 // readLoss is the weighted sum of the step's losses, added in canonical order.

@@ -580,6 +580,15 @@ func transpose8(dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds int, blocks
 //go:noescape
 func interleave32(dst unsafe.Pointer, src unsafe.Pointer, lds int, pairs int)
 
+// gather16 copies 16 columns of k rows, lds bytes apart, into consecutive rows of 16:
+//
+//	for i := range k {
+//		copy(dst[16*i:16*i+16], src[i*lds/4:])
+//	}
+//
+//go:noescape
+func gather16(dst *float32, src *float32, lds int, k int)
+
 // widen is dst[i] = float32(src[i]) of n bfloat16 values, n a multiple of 16.
 //
 //go:noescape
@@ -599,6 +608,143 @@ func roundBF16(dst *float32, src *float32, n int)
 //
 //go:noescape
 func narrow512(dst *uint16, src *float32, n int)
+
+// add is y[i] += x[i].
+//
+//go:noescape
+func add(y *float32, x *float32, n int)
+
+// scale is y[i] *= a.
+//
+//go:noescape
+func scale(y *float32, a float32, n int)
+
+// axpy is y[i] = fma(a, x[i], y[i]).
+//
+//go:noescape
+func axpy(y *float32, a float32, x *float32, n int)
+
+// normalize is y[i] = (x[i] * inv) * w[i].
+//
+//go:noescape
+func normalize(y *float32, x *float32, w *float32, inv float32, n int)
+
+// normalizeBackward is dx[i] += inv*(dy[i]*w[i]) - x[i]*c.
+//
+//go:noescape
+func normalizeBackward(dx *float32, dy *float32, x *float32, w *float32, inv float32, c float32, n int)
+
+// rope is a[i], b[i] = a[i]*cos[i] - b[i]*sin[i], b[i]*cos[i] + a[i]*sin[i].
+//
+//go:noescape
+func rope(a *float32, b *float32, cos *float32, sin *float32, n int)
+
+// ropeInverse is a[i], b[i] = a[i]*cos[i] + b[i]*sin[i], b[i]*cos[i] - a[i]*sin[i].
+//
+//go:noescape
+func ropeInverse(a *float32, b *float32, cos *float32, sin *float32, n int)
+
+// softmaxBackward is ds[i] = (p[i] * (dp[i] - delta)) * scale.
+//
+//go:noescape
+func softmaxBackward(ds *float32, p *float32, dp *float32, delta float32, scale float32, n int)
+
+// adamW is one update of torch.optim.AdamW in torch's order:
+//
+//	g := GradScale * grad[i]
+//	p[i] *= Decay
+//	m[i] = fma(Lerp1, g-m[i], m[i])
+//	v[i] = v[i]*Beta2 + (Square2*g)*g
+//	p[i] += (NegStep * m[i]) / (sqrt(v[i])/Bias2Sqrt + Eps)
+//
+//go:noescape
+func adamW(p *float32, grad *float32, m *float32, v *float32, n int, o *AdamW)
+
+// swiglu is act[i] = gate[i]/(1+exp(-gate[i])) * up[i].
+//
+//go:noescape
+func swiglu(act *float32, gate *float32, up *float32, n int)
+
+// swigluBackward is, with s = 1/(1+exp(-gate[i])),
+//
+//	dup[i] = dact[i] * (gate[i]*s)
+//	dgate[i] = dact[i] * up[i] * (s * (1 + gate[i]*(1-s)))
+//
+//go:noescape
+func swigluBackward(dgate *float32, dup *float32, dact *float32, gate *float32, up *float32, n int)
+
+// expScale is y[i] = mul * exp(fma(x[i], scale, -shift)).
+//
+//go:noescape
+func expScale(y *float32, x *float32, scale float32, shift float32, mul float32, n int)
+
+// expSum is y[i] = exp(fma(x[i], scale, -shift)) and the sum of y, lane by lane.
+//
+//go:noescape
+func expSum(y *float32, x *float32, scale float32, shift float32, n int) (ret float32)
+
+// expSumOnly is expSum without storing y.
+//
+//go:noescape
+func expSumOnly(x *float32, scale float32, shift float32, n int) (ret float32)
+
+// sumSquares is the sum of float64(x[i])*float64(x[i]), lane by lane.
+//
+//go:noescape
+func sumSquares(x *float32, n int) (ret float64)
+
+// dot is the sum of float64(x[i])*float64(y[i]), lane by lane.
+//
+//go:noescape
+func dot(x *float32, y *float32, n int) (ret float64)
+
+// dot3 is the sum of float64(x[i]*y[i])*float64(z[i]), lane by lane.
+//
+//go:noescape
+func dot3(x *float32, y *float32, z *float32, n int) (ret float64)
+
+// maximum is the largest x[i], -Inf if there is none; NaN is passed over.
+//
+//go:noescape
+func maximum(x *float32, n int) (ret float32)
+
+// maxAbs is the largest |x[i]|, 0 if there is none; NaN is passed over.
+//
+//go:noescape
+func maxAbs(x *float32, n int) (ret float32)
+
+// firstNonFinite is the smallest i with x[i] infinite or NaN, or -1.
+//
+//go:noescape
+func firstNonFinite(x *float32, n int) (ret int)
+
+// dropoutSet works on 64*blocks elements:
+//
+//	for c := range 64 * blocks {
+//		bits := philox([4]uint32{r.first + uint32(c/8), r.ctr[0], r.ctr[1], r.ctr[2]}, r.key)
+//		if lane := uint16(bits[c%8/2] >> (16 * (c % 2))); lane >= r.threshold {
+//			dst[c] = src[c] * r.scale
+//		} else {
+//			dst[c] = src[c] * 0 // but never NaN
+//		}
+//	}
+//
+//go:noescape
+func dropoutSet(dst *float32, src *float32, blocks int, r *dropoutRow)
+
+// dropoutAdd works on 64*blocks elements:
+//
+//	for c := range 64 * blocks {
+//		bits := philox([4]uint32{r.first + uint32(c/8), r.ctr[0], r.ctr[1], r.ctr[2]}, r.key)
+//		if lane := uint16(bits[c%8/2] >> (16 * (c % 2))); lane >= r.threshold {
+//			dst[c] += src[c] * r.scale
+//		} else {
+//			dst[c] += src[c] * 0 // but never NaN
+//		}
+//	}
+//
+//go:noescape
+func dropoutAdd(dst *float32, src *float32, blocks int, r *dropoutRow)
 
 // peakFMA runs n times 12 independent FMAs of 8 float32.
 //

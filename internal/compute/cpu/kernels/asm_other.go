@@ -112,6 +112,8 @@ func transpose8(dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds int, blocks
 
 func interleave32(dst unsafe.Pointer, src unsafe.Pointer, lds int, pairs int) { panic(noAssembly) }
 
+func gather16(dst *float32, src *float32, lds int, k int) { panic(noAssembly) }
+
 func widen(dst *float32, src unsafe.Pointer, n int) { panic(noAssembly) }
 
 func narrow(dst *uint16, src *float32, n int) { panic(noAssembly) }
@@ -119,6 +121,60 @@ func narrow(dst *uint16, src *float32, n int) { panic(noAssembly) }
 func roundBF16(dst *float32, src *float32, n int) { panic(noAssembly) }
 
 func narrow512(dst *uint16, src *float32, n int) { panic(noAssembly) }
+
+func add(y *float32, x *float32, n int) { panic(noAssembly) }
+
+func scale(y *float32, a float32, n int) { panic(noAssembly) }
+
+func axpy(y *float32, a float32, x *float32, n int) { panic(noAssembly) }
+
+func normalize(y *float32, x *float32, w *float32, inv float32, n int) { panic(noAssembly) }
+
+func normalizeBackward(dx *float32, dy *float32, x *float32, w *float32, inv float32, c float32, n int) {
+	panic(noAssembly)
+}
+
+func rope(a *float32, b *float32, cos *float32, sin *float32, n int) { panic(noAssembly) }
+
+func ropeInverse(a *float32, b *float32, cos *float32, sin *float32, n int) { panic(noAssembly) }
+
+func softmaxBackward(ds *float32, p *float32, dp *float32, delta float32, scale float32, n int) {
+	panic(noAssembly)
+}
+
+func adamW(p *float32, grad *float32, m *float32, v *float32, n int, o *AdamW) { panic(noAssembly) }
+
+func swiglu(act *float32, gate *float32, up *float32, n int) { panic(noAssembly) }
+
+func swigluBackward(dgate *float32, dup *float32, dact *float32, gate *float32, up *float32, n int) {
+	panic(noAssembly)
+}
+
+func expScale(y *float32, x *float32, scale float32, shift float32, mul float32, n int) {
+	panic(noAssembly)
+}
+
+func expSum(y *float32, x *float32, scale float32, shift float32, n int) (ret float32) {
+	panic(noAssembly)
+}
+
+func expSumOnly(x *float32, scale float32, shift float32, n int) (ret float32) { panic(noAssembly) }
+
+func sumSquares(x *float32, n int) (ret float64) { panic(noAssembly) }
+
+func dot(x *float32, y *float32, n int) (ret float64) { panic(noAssembly) }
+
+func dot3(x *float32, y *float32, z *float32, n int) (ret float64) { panic(noAssembly) }
+
+func maximum(x *float32, n int) (ret float32) { panic(noAssembly) }
+
+func maxAbs(x *float32, n int) (ret float32) { panic(noAssembly) }
+
+func firstNonFinite(x *float32, n int) (ret int) { panic(noAssembly) }
+
+func dropoutSet(dst *float32, src *float32, blocks int, r *dropoutRow) { panic(noAssembly) }
+
+func dropoutAdd(dst *float32, src *float32, blocks int, r *dropoutRow) { panic(noAssembly) }
 
 func peakFMA(n int) { panic(noAssembly) }
 

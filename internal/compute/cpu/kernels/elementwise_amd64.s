@@ -4,3 +4,767 @@
 
 #include "textflag.h"
 #include "go_asm.h"
+
+DATA one<>+0(SB)/4, $0x3f800000
+DATA one<>+4(SB)/4, $0x3f800000
+DATA one<>+8(SB)/4, $0x3f800000
+DATA one<>+12(SB)/4, $0x3f800000
+DATA one<>+16(SB)/4, $0x3f800000
+DATA one<>+20(SB)/4, $0x3f800000
+DATA one<>+24(SB)/4, $0x3f800000
+DATA one<>+28(SB)/4, $0x3f800000
+GLOBL one<>(SB), RODATA|NOPTR, $32
+DATA restMask<>+0(SB)/4, $0xffffffff
+DATA restMask<>+4(SB)/4, $0xffffffff
+DATA restMask<>+8(SB)/4, $0xffffffff
+DATA restMask<>+12(SB)/4, $0xffffffff
+DATA restMask<>+16(SB)/4, $0xffffffff
+DATA restMask<>+20(SB)/4, $0xffffffff
+DATA restMask<>+24(SB)/4, $0xffffffff
+DATA restMask<>+28(SB)/4, $0xffffffff
+DATA restMask<>+32(SB)/4, $0x00000000
+DATA restMask<>+36(SB)/4, $0x00000000
+DATA restMask<>+40(SB)/4, $0x00000000
+DATA restMask<>+44(SB)/4, $0x00000000
+DATA restMask<>+48(SB)/4, $0x00000000
+DATA restMask<>+52(SB)/4, $0x00000000
+DATA restMask<>+56(SB)/4, $0x00000000
+DATA restMask<>+60(SB)/4, $0x00000000
+GLOBL restMask<>(SB), RODATA|NOPTR, $64
+DATA signBit<>+0(SB)/4, $0x80000000
+DATA signBit<>+4(SB)/4, $0x80000000
+DATA signBit<>+8(SB)/4, $0x80000000
+DATA signBit<>+12(SB)/4, $0x80000000
+DATA signBit<>+16(SB)/4, $0x80000000
+DATA signBit<>+20(SB)/4, $0x80000000
+DATA signBit<>+24(SB)/4, $0x80000000
+DATA signBit<>+28(SB)/4, $0x80000000
+GLOBL signBit<>(SB), RODATA|NOPTR, $32
+DATA expMax<>+0(SB)/4, $0x42b20000
+DATA expMax<>+4(SB)/4, $0x42b20000
+DATA expMax<>+8(SB)/4, $0x42b20000
+DATA expMax<>+12(SB)/4, $0x42b20000
+DATA expMax<>+16(SB)/4, $0x42b20000
+DATA expMax<>+20(SB)/4, $0x42b20000
+DATA expMax<>+24(SB)/4, $0x42b20000
+DATA expMax<>+28(SB)/4, $0x42b20000
+GLOBL expMax<>(SB), RODATA|NOPTR, $32
+DATA expMin<>+0(SB)/4, $0xc2d00000
+DATA expMin<>+4(SB)/4, $0xc2d00000
+DATA expMin<>+8(SB)/4, $0xc2d00000
+DATA expMin<>+12(SB)/4, $0xc2d00000
+DATA expMin<>+16(SB)/4, $0xc2d00000
+DATA expMin<>+20(SB)/4, $0xc2d00000
+DATA expMin<>+24(SB)/4, $0xc2d00000
+DATA expMin<>+28(SB)/4, $0xc2d00000
+GLOBL expMin<>(SB), RODATA|NOPTR, $32
+DATA log2e<>+0(SB)/4, $0x3fb8aa3b
+DATA log2e<>+4(SB)/4, $0x3fb8aa3b
+DATA log2e<>+8(SB)/4, $0x3fb8aa3b
+DATA log2e<>+12(SB)/4, $0x3fb8aa3b
+DATA log2e<>+16(SB)/4, $0x3fb8aa3b
+DATA log2e<>+20(SB)/4, $0x3fb8aa3b
+DATA log2e<>+24(SB)/4, $0x3fb8aa3b
+DATA log2e<>+28(SB)/4, $0x3fb8aa3b
+GLOBL log2e<>(SB), RODATA|NOPTR, $32
+DATA ln2High<>+0(SB)/4, $0x3f318000
+DATA ln2High<>+4(SB)/4, $0x3f318000
+DATA ln2High<>+8(SB)/4, $0x3f318000
+DATA ln2High<>+12(SB)/4, $0x3f318000
+DATA ln2High<>+16(SB)/4, $0x3f318000
+DATA ln2High<>+20(SB)/4, $0x3f318000
+DATA ln2High<>+24(SB)/4, $0x3f318000
+DATA ln2High<>+28(SB)/4, $0x3f318000
+GLOBL ln2High<>(SB), RODATA|NOPTR, $32
+DATA ln2Low<>+0(SB)/4, $0xb95e8083
+DATA ln2Low<>+4(SB)/4, $0xb95e8083
+DATA ln2Low<>+8(SB)/4, $0xb95e8083
+DATA ln2Low<>+12(SB)/4, $0xb95e8083
+DATA ln2Low<>+16(SB)/4, $0xb95e8083
+DATA ln2Low<>+20(SB)/4, $0xb95e8083
+DATA ln2Low<>+24(SB)/4, $0xb95e8083
+DATA ln2Low<>+28(SB)/4, $0xb95e8083
+GLOBL ln2Low<>(SB), RODATA|NOPTR, $32
+DATA exp7<>+0(SB)/4, $0x39506967
+DATA exp7<>+4(SB)/4, $0x39506967
+DATA exp7<>+8(SB)/4, $0x39506967
+DATA exp7<>+12(SB)/4, $0x39506967
+DATA exp7<>+16(SB)/4, $0x39506967
+DATA exp7<>+20(SB)/4, $0x39506967
+DATA exp7<>+24(SB)/4, $0x39506967
+DATA exp7<>+28(SB)/4, $0x39506967
+GLOBL exp7<>(SB), RODATA|NOPTR, $32
+DATA exp6<>+0(SB)/4, $0x3ab743ce
+DATA exp6<>+4(SB)/4, $0x3ab743ce
+DATA exp6<>+8(SB)/4, $0x3ab743ce
+DATA exp6<>+12(SB)/4, $0x3ab743ce
+DATA exp6<>+16(SB)/4, $0x3ab743ce
+DATA exp6<>+20(SB)/4, $0x3ab743ce
+DATA exp6<>+24(SB)/4, $0x3ab743ce
+DATA exp6<>+28(SB)/4, $0x3ab743ce
+GLOBL exp6<>(SB), RODATA|NOPTR, $32
+DATA exp5<>+0(SB)/4, $0x3c088908
+DATA exp5<>+4(SB)/4, $0x3c088908
+DATA exp5<>+8(SB)/4, $0x3c088908
+DATA exp5<>+12(SB)/4, $0x3c088908
+DATA exp5<>+16(SB)/4, $0x3c088908
+DATA exp5<>+20(SB)/4, $0x3c088908
+DATA exp5<>+24(SB)/4, $0x3c088908
+DATA exp5<>+28(SB)/4, $0x3c088908
+GLOBL exp5<>(SB), RODATA|NOPTR, $32
+DATA exp4<>+0(SB)/4, $0x3d2aa9c1
+DATA exp4<>+4(SB)/4, $0x3d2aa9c1
+DATA exp4<>+8(SB)/4, $0x3d2aa9c1
+DATA exp4<>+12(SB)/4, $0x3d2aa9c1
+DATA exp4<>+16(SB)/4, $0x3d2aa9c1
+DATA exp4<>+20(SB)/4, $0x3d2aa9c1
+DATA exp4<>+24(SB)/4, $0x3d2aa9c1
+DATA exp4<>+28(SB)/4, $0x3d2aa9c1
+GLOBL exp4<>(SB), RODATA|NOPTR, $32
+DATA exp3<>+0(SB)/4, $0x3e2aaaaa
+DATA exp3<>+4(SB)/4, $0x3e2aaaaa
+DATA exp3<>+8(SB)/4, $0x3e2aaaaa
+DATA exp3<>+12(SB)/4, $0x3e2aaaaa
+DATA exp3<>+16(SB)/4, $0x3e2aaaaa
+DATA exp3<>+20(SB)/4, $0x3e2aaaaa
+DATA exp3<>+24(SB)/4, $0x3e2aaaaa
+DATA exp3<>+28(SB)/4, $0x3e2aaaaa
+GLOBL exp3<>(SB), RODATA|NOPTR, $32
+DATA exp2<>+0(SB)/4, $0x3f000000
+DATA exp2<>+4(SB)/4, $0x3f000000
+DATA exp2<>+8(SB)/4, $0x3f000000
+DATA exp2<>+12(SB)/4, $0x3f000000
+DATA exp2<>+16(SB)/4, $0x3f000000
+DATA exp2<>+20(SB)/4, $0x3f000000
+DATA exp2<>+24(SB)/4, $0x3f000000
+DATA exp2<>+28(SB)/4, $0x3f000000
+GLOBL exp2<>(SB), RODATA|NOPTR, $32
+DATA bias<>+0(SB)/4, $0x0000007f
+DATA bias<>+4(SB)/4, $0x0000007f
+DATA bias<>+8(SB)/4, $0x0000007f
+DATA bias<>+12(SB)/4, $0x0000007f
+DATA bias<>+16(SB)/4, $0x0000007f
+DATA bias<>+20(SB)/4, $0x0000007f
+DATA bias<>+24(SB)/4, $0x0000007f
+DATA bias<>+28(SB)/4, $0x0000007f
+GLOBL bias<>(SB), RODATA|NOPTR, $32
+
+// add is y[i] += x[i].
+// func add(y *float32, x *float32, n int)
+TEXT ·add(SB), NOSPLIT, $0-24
+	MOVQ y+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ n+16(FP), CX
+	SUBQ $8, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	VMOVUPS (DI), Y0
+	VMOVUPS (SI), Y1
+	VADDPS Y1, Y0, Y0
+	VMOVUPS Y0, (DI)
+	ADDQ $32, DI
+	ADDQ $32, SI
+	SUBQ $8, CX
+	JGE  loop
+rest:
+	ADDQ $8, CX
+	JEQ  done
+	LEAQ restMask<>+32(SB), AX
+	SHLQ $2, CX
+	SUBQ CX, AX
+	VMOVDQU (AX), Y15
+	VMASKMOVPS (DI), Y15, Y0
+	VMASKMOVPS (SI), Y15, Y1
+	VADDPS Y1, Y0, Y0
+	VMASKMOVPS Y0, Y15, (DI)
+done:
+	VZEROUPPER
+	RET
+
+// scale is y[i] *= a.
+// func scale(y *float32, a float32, n int)
+TEXT ·scale(SB), NOSPLIT, $0-24
+	VBROADCASTSS a+8(FP), Y14
+	MOVQ y+0(FP), DI
+	MOVQ n+16(FP), CX
+	SUBQ $8, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	VMOVUPS (DI), Y0
+	VMULPS Y14, Y0, Y0
+	VMOVUPS Y0, (DI)
+	ADDQ $32, DI
+	SUBQ $8, CX
+	JGE  loop
+rest:
+	ADDQ $8, CX
+	JEQ  done
+	LEAQ restMask<>+32(SB), AX
+	SHLQ $2, CX
+	SUBQ CX, AX
+	VMOVDQU (AX), Y15
+	VMASKMOVPS (DI), Y15, Y0
+	VMULPS Y14, Y0, Y0
+	VMASKMOVPS Y0, Y15, (DI)
+done:
+	VZEROUPPER
+	RET
+
+// axpy is y[i] = fma(a, x[i], y[i]).
+// func axpy(y *float32, a float32, x *float32, n int)
+TEXT ·axpy(SB), NOSPLIT, $0-32
+	VBROADCASTSS a+8(FP), Y14
+	MOVQ y+0(FP), DI
+	MOVQ x+16(FP), SI
+	MOVQ n+24(FP), CX
+	SUBQ $8, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	VMOVUPS (DI), Y0
+	VMOVUPS (SI), Y1
+	VFMADD231PS Y1, Y14, Y0
+	VMOVUPS Y0, (DI)
+	ADDQ $32, DI
+	ADDQ $32, SI
+	SUBQ $8, CX
+	JGE  loop
+rest:
+	ADDQ $8, CX
+	JEQ  done
+	LEAQ restMask<>+32(SB), AX
+	SHLQ $2, CX
+	SUBQ CX, AX
+	VMOVDQU (AX), Y15
+	VMASKMOVPS (DI), Y15, Y0
+	VMASKMOVPS (SI), Y15, Y1
+	VFMADD231PS Y1, Y14, Y0
+	VMASKMOVPS Y0, Y15, (DI)
+done:
+	VZEROUPPER
+	RET
+
+// normalize is y[i] = (x[i] * inv) * w[i].
+// func normalize(y *float32, x *float32, w *float32, inv float32, n int)
+TEXT ·normalize(SB), NOSPLIT, $0-40
+	VBROADCASTSS inv+24(FP), Y14
+	MOVQ y+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ w+16(FP), DX
+	MOVQ n+32(FP), CX
+	SUBQ $8, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	VMOVUPS (SI), Y0
+	VMOVUPS (DX), Y1
+	VMULPS Y14, Y0, Y0
+	VMULPS Y1, Y0, Y0
+	VMOVUPS Y0, (DI)
+	ADDQ $32, DI
+	ADDQ $32, SI
+	ADDQ $32, DX
+	SUBQ $8, CX
+	JGE  loop
+rest:
+	ADDQ $8, CX
+	JEQ  done
+	LEAQ restMask<>+32(SB), AX
+	SHLQ $2, CX
+	SUBQ CX, AX
+	VMOVDQU (AX), Y15
+	VMASKMOVPS (SI), Y15, Y0
+	VMASKMOVPS (DX), Y15, Y1
+	VMULPS Y14, Y0, Y0
+	VMULPS Y1, Y0, Y0
+	VMASKMOVPS Y0, Y15, (DI)
+done:
+	VZEROUPPER
+	RET
+
+// normalizeBackward is dx[i] += inv*(dy[i]*w[i]) - x[i]*c.
+// func normalizeBackward(dx *float32, dy *float32, x *float32, w *float32, inv float32, c float32, n int)
+TEXT ·normalizeBackward(SB), NOSPLIT, $0-48
+	VBROADCASTSS inv+32(FP), Y14
+	VBROADCASTSS c+36(FP), Y13
+	MOVQ dx+0(FP), DI
+	MOVQ dy+8(FP), SI
+	MOVQ x+16(FP), DX
+	MOVQ w+24(FP), BX
+	MOVQ n+40(FP), CX
+	SUBQ $8, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	VMOVUPS (DI), Y0
+	VMOVUPS (SI), Y1
+	VMOVUPS (DX), Y2
+	VMOVUPS (BX), Y3
+	VMULPS Y3, Y1, Y1
+	VMULPS Y13, Y2, Y2
+	VFMSUB213PS Y2, Y14, Y1
+	VADDPS Y1, Y0, Y0
+	VMOVUPS Y0, (DI)
+	ADDQ $32, DI
+	ADDQ $32, SI
+	ADDQ $32, DX
+	ADDQ $32, BX
+	SUBQ $8, CX
+	JGE  loop
+rest:
+	ADDQ $8, CX
+	JEQ  done
+	LEAQ restMask<>+32(SB), AX
+	SHLQ $2, CX
+	SUBQ CX, AX
+	VMOVDQU (AX), Y15
+	VMASKMOVPS (DI), Y15, Y0
+	VMASKMOVPS (SI), Y15, Y1
+	VMASKMOVPS (DX), Y15, Y2
+	VMASKMOVPS (BX), Y15, Y3
+	VMULPS Y3, Y1, Y1
+	VMULPS Y13, Y2, Y2
+	VFMSUB213PS Y2, Y14, Y1
+	VADDPS Y1, Y0, Y0
+	VMASKMOVPS Y0, Y15, (DI)
+done:
+	VZEROUPPER
+	RET
+
+// rope is a[i], b[i] = a[i]*cos[i] - b[i]*sin[i], b[i]*cos[i] + a[i]*sin[i].
+// func rope(a *float32, b *float32, cos *float32, sin *float32, n int)
+TEXT ·rope(SB), NOSPLIT, $0-40
+	MOVQ a+0(FP), DI
+	MOVQ b+8(FP), SI
+	MOVQ cos+16(FP), DX
+	MOVQ sin+24(FP), BX
+	MOVQ n+32(FP), CX
+	SUBQ $8, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	VMOVUPS (DI), Y0
+	VMOVUPS (SI), Y1
+	VMOVUPS (DX), Y2
+	VMOVUPS (BX), Y3
+	VMULPS Y2, Y0, Y4
+	VMULPS Y2, Y1, Y5
+	VFNMADD231PS Y1, Y3, Y4
+	VFMADD231PS Y0, Y3, Y5
+	VMOVUPS Y4, (DI)
+	VMOVUPS Y5, (SI)
+	ADDQ $32, DI
+	ADDQ $32, SI
+	ADDQ $32, DX
+	ADDQ $32, BX
+	SUBQ $8, CX
+	JGE  loop
+rest:
+	ADDQ $8, CX
+	JEQ  done
+	LEAQ restMask<>+32(SB), AX
+	SHLQ $2, CX
+	SUBQ CX, AX
+	VMOVDQU (AX), Y15
+	VMASKMOVPS (DI), Y15, Y0
+	VMASKMOVPS (SI), Y15, Y1
+	VMASKMOVPS (DX), Y15, Y2
+	VMASKMOVPS (BX), Y15, Y3
+	VMULPS Y2, Y0, Y4
+	VMULPS Y2, Y1, Y5
+	VFNMADD231PS Y1, Y3, Y4
+	VFMADD231PS Y0, Y3, Y5
+	VMASKMOVPS Y4, Y15, (DI)
+	VMASKMOVPS Y5, Y15, (SI)
+done:
+	VZEROUPPER
+	RET
+
+// ropeInverse is a[i], b[i] = a[i]*cos[i] + b[i]*sin[i], b[i]*cos[i] - a[i]*sin[i].
+// func ropeInverse(a *float32, b *float32, cos *float32, sin *float32, n int)
+TEXT ·ropeInverse(SB), NOSPLIT, $0-40
+	MOVQ a+0(FP), DI
+	MOVQ b+8(FP), SI
+	MOVQ cos+16(FP), DX
+	MOVQ sin+24(FP), BX
+	MOVQ n+32(FP), CX
+	SUBQ $8, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	VMOVUPS (DI), Y0
+	VMOVUPS (SI), Y1
+	VMOVUPS (DX), Y2
+	VMOVUPS (BX), Y3
+	VMULPS Y2, Y0, Y4
+	VMULPS Y2, Y1, Y5
+	VFMADD231PS Y1, Y3, Y4
+	VFNMADD231PS Y0, Y3, Y5
+	VMOVUPS Y4, (DI)
+	VMOVUPS Y5, (SI)
+	ADDQ $32, DI
+	ADDQ $32, SI
+	ADDQ $32, DX
+	ADDQ $32, BX
+	SUBQ $8, CX
+	JGE  loop
+rest:
+	ADDQ $8, CX
+	JEQ  done
+	LEAQ restMask<>+32(SB), AX
+	SHLQ $2, CX
+	SUBQ CX, AX
+	VMOVDQU (AX), Y15
+	VMASKMOVPS (DI), Y15, Y0
+	VMASKMOVPS (SI), Y15, Y1
+	VMASKMOVPS (DX), Y15, Y2
+	VMASKMOVPS (BX), Y15, Y3
+	VMULPS Y2, Y0, Y4
+	VMULPS Y2, Y1, Y5
+	VFMADD231PS Y1, Y3, Y4
+	VFNMADD231PS Y0, Y3, Y5
+	VMASKMOVPS Y4, Y15, (DI)
+	VMASKMOVPS Y5, Y15, (SI)
+done:
+	VZEROUPPER
+	RET
+
+// softmaxBackward is ds[i] = (p[i] * (dp[i] - delta)) * scale.
+// func softmaxBackward(ds *float32, p *float32, dp *float32, delta float32, scale float32, n int)
+TEXT ·softmaxBackward(SB), NOSPLIT, $0-40
+	VBROADCASTSS delta+24(FP), Y14
+	VBROADCASTSS scale+28(FP), Y13
+	MOVQ ds+0(FP), DI
+	MOVQ p+8(FP), SI
+	MOVQ dp+16(FP), DX
+	MOVQ n+32(FP), CX
+	SUBQ $8, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	VMOVUPS (SI), Y0
+	VMOVUPS (DX), Y1
+	VSUBPS Y14, Y1, Y1
+	VMULPS Y1, Y0, Y0
+	VMULPS Y13, Y0, Y0
+	VMOVUPS Y0, (DI)
+	ADDQ $32, DI
+	ADDQ $32, SI
+	ADDQ $32, DX
+	SUBQ $8, CX
+	JGE  loop
+rest:
+	ADDQ $8, CX
+	JEQ  done
+	LEAQ restMask<>+32(SB), AX
+	SHLQ $2, CX
+	SUBQ CX, AX
+	VMOVDQU (AX), Y15
+	VMASKMOVPS (SI), Y15, Y0
+	VMASKMOVPS (DX), Y15, Y1
+	VSUBPS Y14, Y1, Y1
+	VMULPS Y1, Y0, Y0
+	VMULPS Y13, Y0, Y0
+	VMASKMOVPS Y0, Y15, (DI)
+done:
+	VZEROUPPER
+	RET
+
+// adamW is one update of torch.optim.AdamW in torch's order:
+//
+// 	g := GradScale * grad[i]
+// 	p[i] *= Decay
+// 	m[i] = fma(Lerp1, g-m[i], m[i])
+// 	v[i] = v[i]*Beta2 + (Square2*g)*g
+// 	p[i] += (NegStep * m[i]) / (sqrt(v[i])/Bias2Sqrt + Eps)
+// func adamW(p *float32, grad *float32, m *float32, v *float32, n int, o *AdamW)
+TEXT ·adamW(SB), NOSPLIT, $0-48
+	MOVQ o+40(FP), AX
+	VBROADCASTSS AdamW_GradScale(AX), Y7
+	VBROADCASTSS AdamW_Decay(AX), Y8
+	VBROADCASTSS AdamW_Lerp1(AX), Y9
+	VBROADCASTSS AdamW_Beta2(AX), Y10
+	VBROADCASTSS AdamW_Square2(AX), Y11
+	VBROADCASTSS AdamW_Bias2Sqrt(AX), Y12
+	VBROADCASTSS AdamW_Eps(AX), Y13
+	VBROADCASTSS AdamW_NegStep(AX), Y14
+	MOVQ p+0(FP), DI
+	MOVQ grad+8(FP), SI
+	MOVQ m+16(FP), DX
+	MOVQ v+24(FP), BX
+	MOVQ n+32(FP), CX
+	SUBQ $8, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	VMOVUPS (DI), Y0
+	VMOVUPS (SI), Y1
+	VMOVUPS (DX), Y2
+	VMOVUPS (BX), Y3
+	VMULPS Y7, Y1, Y1
+	VMULPS Y8, Y0, Y0
+	VSUBPS Y2, Y1, Y4
+	VFMADD231PS Y4, Y9, Y2
+	VMULPS Y10, Y3, Y3
+	VMULPS Y11, Y1, Y5
+	VMULPS Y1, Y5, Y5
+	VADDPS Y5, Y3, Y3
+	VMOVUPS Y2, (DX)
+	VMOVUPS Y3, (BX)
+	VSQRTPS Y3, Y3
+	VDIVPS Y12, Y3, Y3
+	VADDPS Y13, Y3, Y3
+	VMULPS Y14, Y2, Y2
+	VDIVPS Y3, Y2, Y2
+	VADDPS Y2, Y0, Y0
+	VMOVUPS Y0, (DI)
+	ADDQ $32, DI
+	ADDQ $32, SI
+	ADDQ $32, DX
+	ADDQ $32, BX
+	SUBQ $8, CX
+	JGE  loop
+rest:
+	ADDQ $8, CX
+	JEQ  done
+	LEAQ restMask<>+32(SB), AX
+	SHLQ $2, CX
+	SUBQ CX, AX
+	VMOVDQU (AX), Y15
+	VMASKMOVPS (DI), Y15, Y0
+	VMASKMOVPS (SI), Y15, Y1
+	VMASKMOVPS (DX), Y15, Y2
+	VMASKMOVPS (BX), Y15, Y3
+	VMULPS Y7, Y1, Y1
+	VMULPS Y8, Y0, Y0
+	VSUBPS Y2, Y1, Y4
+	VFMADD231PS Y4, Y9, Y2
+	VMULPS Y10, Y3, Y3
+	VMULPS Y11, Y1, Y5
+	VMULPS Y1, Y5, Y5
+	VADDPS Y5, Y3, Y3
+	VMASKMOVPS Y2, Y15, (DX)
+	VMASKMOVPS Y3, Y15, (BX)
+	VSQRTPS Y3, Y3
+	VDIVPS Y12, Y3, Y3
+	VADDPS Y13, Y3, Y3
+	VMULPS Y14, Y2, Y2
+	VDIVPS Y3, Y2, Y2
+	VADDPS Y2, Y0, Y0
+	VMASKMOVPS Y0, Y15, (DI)
+done:
+	VZEROUPPER
+	RET
+
+// swiglu is act[i] = gate[i]/(1+exp(-gate[i])) * up[i].
+// func swiglu(act *float32, gate *float32, up *float32, n int)
+TEXT ·swiglu(SB), NOSPLIT, $0-32
+	MOVQ act+0(FP), DI
+	MOVQ gate+8(FP), SI
+	MOVQ up+16(FP), DX
+	MOVQ n+24(FP), CX
+	SUBQ $8, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	VMOVUPS (SI), Y12
+	VXORPS signBit<>(SB), Y12, Y0
+	VMOVUPS expMax<>(SB), Y1
+	VMINPS Y0, Y1, Y0
+	VMOVUPS expMin<>(SB), Y1
+	VMAXPS Y0, Y1, Y0
+	VMULPS log2e<>(SB), Y0, Y1
+	VCVTPS2DQ Y1, Y1
+	VCVTDQ2PS Y1, Y2
+	VFNMADD231PS ln2High<>(SB), Y2, Y0
+	VFNMADD231PS ln2Low<>(SB), Y2, Y0
+	VMOVUPS exp7<>(SB), Y2
+	VFMADD213PS exp6<>(SB), Y0, Y2
+	VFMADD213PS exp5<>(SB), Y0, Y2
+	VFMADD213PS exp4<>(SB), Y0, Y2
+	VFMADD213PS exp3<>(SB), Y0, Y2
+	VFMADD213PS exp2<>(SB), Y0, Y2
+	VMULPS Y0, Y0, Y3
+	VFMADD213PS Y0, Y3, Y2
+	VADDPS one<>(SB), Y2, Y0
+	VPSRAD $1, Y1, Y2
+	VPSUBD Y2, Y1, Y1
+	VPADDD bias<>(SB), Y1, Y1
+	VPSLLD $23, Y1, Y1
+	VMULPS Y1, Y0, Y0
+	VPADDD bias<>(SB), Y2, Y2
+	VPSLLD $23, Y2, Y2
+	VMULPS Y2, Y0, Y0
+	VADDPS one<>(SB), Y0, Y0
+	VDIVPS Y0, Y12, Y0
+	VMOVUPS (DX), Y1
+	VMULPS Y1, Y0, Y0
+	VMOVUPS Y0, (DI)
+	ADDQ $32, DI
+	ADDQ $32, SI
+	ADDQ $32, DX
+	SUBQ $8, CX
+	JGE  loop
+rest:
+	ADDQ $8, CX
+	JEQ  done
+	LEAQ restMask<>+32(SB), AX
+	SHLQ $2, CX
+	SUBQ CX, AX
+	VMOVDQU (AX), Y15
+	VMASKMOVPS (SI), Y15, Y12
+	VXORPS signBit<>(SB), Y12, Y0
+	VMOVUPS expMax<>(SB), Y1
+	VMINPS Y0, Y1, Y0
+	VMOVUPS expMin<>(SB), Y1
+	VMAXPS Y0, Y1, Y0
+	VMULPS log2e<>(SB), Y0, Y1
+	VCVTPS2DQ Y1, Y1
+	VCVTDQ2PS Y1, Y2
+	VFNMADD231PS ln2High<>(SB), Y2, Y0
+	VFNMADD231PS ln2Low<>(SB), Y2, Y0
+	VMOVUPS exp7<>(SB), Y2
+	VFMADD213PS exp6<>(SB), Y0, Y2
+	VFMADD213PS exp5<>(SB), Y0, Y2
+	VFMADD213PS exp4<>(SB), Y0, Y2
+	VFMADD213PS exp3<>(SB), Y0, Y2
+	VFMADD213PS exp2<>(SB), Y0, Y2
+	VMULPS Y0, Y0, Y3
+	VFMADD213PS Y0, Y3, Y2
+	VADDPS one<>(SB), Y2, Y0
+	VPSRAD $1, Y1, Y2
+	VPSUBD Y2, Y1, Y1
+	VPADDD bias<>(SB), Y1, Y1
+	VPSLLD $23, Y1, Y1
+	VMULPS Y1, Y0, Y0
+	VPADDD bias<>(SB), Y2, Y2
+	VPSLLD $23, Y2, Y2
+	VMULPS Y2, Y0, Y0
+	VADDPS one<>(SB), Y0, Y0
+	VDIVPS Y0, Y12, Y0
+	VMASKMOVPS (DX), Y15, Y1
+	VMULPS Y1, Y0, Y0
+	VMASKMOVPS Y0, Y15, (DI)
+done:
+	VZEROUPPER
+	RET
+
+// swigluBackward is, with s = 1/(1+exp(-gate[i])),
+//
+// 	dup[i] = dact[i] * (gate[i]*s)
+// 	dgate[i] = dact[i] * up[i] * (s * (1 + gate[i]*(1-s)))
+// func swigluBackward(dgate *float32, dup *float32, dact *float32, gate *float32, up *float32, n int)
+TEXT ·swigluBackward(SB), NOSPLIT, $0-48
+	MOVQ dgate+0(FP), DI
+	MOVQ dup+8(FP), SI
+	MOVQ dact+16(FP), DX
+	MOVQ gate+24(FP), BX
+	MOVQ up+32(FP), R8
+	MOVQ n+40(FP), CX
+	SUBQ $8, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	VMOVUPS (BX), Y12
+	VXORPS signBit<>(SB), Y12, Y0
+	VMOVUPS expMax<>(SB), Y1
+	VMINPS Y0, Y1, Y0
+	VMOVUPS expMin<>(SB), Y1
+	VMAXPS Y0, Y1, Y0
+	VMULPS log2e<>(SB), Y0, Y1
+	VCVTPS2DQ Y1, Y1
+	VCVTDQ2PS Y1, Y2
+	VFNMADD231PS ln2High<>(SB), Y2, Y0
+	VFNMADD231PS ln2Low<>(SB), Y2, Y0
+	VMOVUPS exp7<>(SB), Y2
+	VFMADD213PS exp6<>(SB), Y0, Y2
+	VFMADD213PS exp5<>(SB), Y0, Y2
+	VFMADD213PS exp4<>(SB), Y0, Y2
+	VFMADD213PS exp3<>(SB), Y0, Y2
+	VFMADD213PS exp2<>(SB), Y0, Y2
+	VMULPS Y0, Y0, Y3
+	VFMADD213PS Y0, Y3, Y2
+	VADDPS one<>(SB), Y2, Y0
+	VPSRAD $1, Y1, Y2
+	VPSUBD Y2, Y1, Y1
+	VPADDD bias<>(SB), Y1, Y1
+	VPSLLD $23, Y1, Y1
+	VMULPS Y1, Y0, Y0
+	VPADDD bias<>(SB), Y2, Y2
+	VPSLLD $23, Y2, Y2
+	VMULPS Y2, Y0, Y0
+	VMOVUPS one<>(SB), Y13
+	VADDPS Y13, Y0, Y0
+	VDIVPS Y0, Y13, Y0
+	VMOVUPS (DX), Y1
+	VMOVUPS (R8), Y2
+	VMULPS Y0, Y12, Y3
+	VMULPS Y3, Y1, Y3
+	VSUBPS Y0, Y13, Y4
+	VFMADD213PS Y13, Y12, Y4
+	VMULPS Y0, Y4, Y4
+	VMULPS Y2, Y1, Y1
+	VMULPS Y4, Y1, Y1
+	VMOVUPS Y3, (SI)
+	VMOVUPS Y1, (DI)
+	ADDQ $32, DI
+	ADDQ $32, SI
+	ADDQ $32, DX
+	ADDQ $32, BX
+	ADDQ $32, R8
+	SUBQ $8, CX
+	JGE  loop
+rest:
+	ADDQ $8, CX
+	JEQ  done
+	LEAQ restMask<>+32(SB), AX
+	SHLQ $2, CX
+	SUBQ CX, AX
+	VMOVDQU (AX), Y15
+	VMASKMOVPS (BX), Y15, Y12
+	VXORPS signBit<>(SB), Y12, Y0
+	VMOVUPS expMax<>(SB), Y1
+	VMINPS Y0, Y1, Y0
+	VMOVUPS expMin<>(SB), Y1
+	VMAXPS Y0, Y1, Y0
+	VMULPS log2e<>(SB), Y0, Y1
+	VCVTPS2DQ Y1, Y1
+	VCVTDQ2PS Y1, Y2
+	VFNMADD231PS ln2High<>(SB), Y2, Y0
+	VFNMADD231PS ln2Low<>(SB), Y2, Y0
+	VMOVUPS exp7<>(SB), Y2
+	VFMADD213PS exp6<>(SB), Y0, Y2
+	VFMADD213PS exp5<>(SB), Y0, Y2
+	VFMADD213PS exp4<>(SB), Y0, Y2
+	VFMADD213PS exp3<>(SB), Y0, Y2
+	VFMADD213PS exp2<>(SB), Y0, Y2
+	VMULPS Y0, Y0, Y3
+	VFMADD213PS Y0, Y3, Y2
+	VADDPS one<>(SB), Y2, Y0
+	VPSRAD $1, Y1, Y2
+	VPSUBD Y2, Y1, Y1
+	VPADDD bias<>(SB), Y1, Y1
+	VPSLLD $23, Y1, Y1
+	VMULPS Y1, Y0, Y0
+	VPADDD bias<>(SB), Y2, Y2
+	VPSLLD $23, Y2, Y2
+	VMULPS Y2, Y0, Y0
+	VMOVUPS one<>(SB), Y13
+	VADDPS Y13, Y0, Y0
+	VDIVPS Y0, Y13, Y0
+	VMASKMOVPS (DX), Y15, Y1
+	VMASKMOVPS (R8), Y15, Y2
+	VMULPS Y0, Y12, Y3
+	VMULPS Y3, Y1, Y3
+	VSUBPS Y0, Y13, Y4
+	VFMADD213PS Y13, Y12, Y4
+	VMULPS Y0, Y4, Y4
+	VMULPS Y2, Y1, Y1
+	VMULPS Y4, Y1, Y1
+	VMASKMOVPS Y3, Y15, (SI)
+	VMASKMOVPS Y1, Y15, (DI)
+done:
+	VZEROUPPER
+	RET

@@ -4,3 +4,414 @@
 
 #include "textflag.h"
 #include "go_asm.h"
+
+DATA expMax<>+0(SB)/4, $0x42b20000
+DATA expMax<>+4(SB)/4, $0x42b20000
+DATA expMax<>+8(SB)/4, $0x42b20000
+DATA expMax<>+12(SB)/4, $0x42b20000
+DATA expMax<>+16(SB)/4, $0x42b20000
+DATA expMax<>+20(SB)/4, $0x42b20000
+DATA expMax<>+24(SB)/4, $0x42b20000
+DATA expMax<>+28(SB)/4, $0x42b20000
+GLOBL expMax<>(SB), RODATA|NOPTR, $32
+DATA expMin<>+0(SB)/4, $0xc2d00000
+DATA expMin<>+4(SB)/4, $0xc2d00000
+DATA expMin<>+8(SB)/4, $0xc2d00000
+DATA expMin<>+12(SB)/4, $0xc2d00000
+DATA expMin<>+16(SB)/4, $0xc2d00000
+DATA expMin<>+20(SB)/4, $0xc2d00000
+DATA expMin<>+24(SB)/4, $0xc2d00000
+DATA expMin<>+28(SB)/4, $0xc2d00000
+GLOBL expMin<>(SB), RODATA|NOPTR, $32
+DATA log2e<>+0(SB)/4, $0x3fb8aa3b
+DATA log2e<>+4(SB)/4, $0x3fb8aa3b
+DATA log2e<>+8(SB)/4, $0x3fb8aa3b
+DATA log2e<>+12(SB)/4, $0x3fb8aa3b
+DATA log2e<>+16(SB)/4, $0x3fb8aa3b
+DATA log2e<>+20(SB)/4, $0x3fb8aa3b
+DATA log2e<>+24(SB)/4, $0x3fb8aa3b
+DATA log2e<>+28(SB)/4, $0x3fb8aa3b
+GLOBL log2e<>(SB), RODATA|NOPTR, $32
+DATA ln2High<>+0(SB)/4, $0x3f318000
+DATA ln2High<>+4(SB)/4, $0x3f318000
+DATA ln2High<>+8(SB)/4, $0x3f318000
+DATA ln2High<>+12(SB)/4, $0x3f318000
+DATA ln2High<>+16(SB)/4, $0x3f318000
+DATA ln2High<>+20(SB)/4, $0x3f318000
+DATA ln2High<>+24(SB)/4, $0x3f318000
+DATA ln2High<>+28(SB)/4, $0x3f318000
+GLOBL ln2High<>(SB), RODATA|NOPTR, $32
+DATA ln2Low<>+0(SB)/4, $0xb95e8083
+DATA ln2Low<>+4(SB)/4, $0xb95e8083
+DATA ln2Low<>+8(SB)/4, $0xb95e8083
+DATA ln2Low<>+12(SB)/4, $0xb95e8083
+DATA ln2Low<>+16(SB)/4, $0xb95e8083
+DATA ln2Low<>+20(SB)/4, $0xb95e8083
+DATA ln2Low<>+24(SB)/4, $0xb95e8083
+DATA ln2Low<>+28(SB)/4, $0xb95e8083
+GLOBL ln2Low<>(SB), RODATA|NOPTR, $32
+DATA exp7<>+0(SB)/4, $0x39506967
+DATA exp7<>+4(SB)/4, $0x39506967
+DATA exp7<>+8(SB)/4, $0x39506967
+DATA exp7<>+12(SB)/4, $0x39506967
+DATA exp7<>+16(SB)/4, $0x39506967
+DATA exp7<>+20(SB)/4, $0x39506967
+DATA exp7<>+24(SB)/4, $0x39506967
+DATA exp7<>+28(SB)/4, $0x39506967
+GLOBL exp7<>(SB), RODATA|NOPTR, $32
+DATA exp6<>+0(SB)/4, $0x3ab743ce
+DATA exp6<>+4(SB)/4, $0x3ab743ce
+DATA exp6<>+8(SB)/4, $0x3ab743ce
+DATA exp6<>+12(SB)/4, $0x3ab743ce
+DATA exp6<>+16(SB)/4, $0x3ab743ce
+DATA exp6<>+20(SB)/4, $0x3ab743ce
+DATA exp6<>+24(SB)/4, $0x3ab743ce
+DATA exp6<>+28(SB)/4, $0x3ab743ce
+GLOBL exp6<>(SB), RODATA|NOPTR, $32
+DATA exp5<>+0(SB)/4, $0x3c088908
+DATA exp5<>+4(SB)/4, $0x3c088908
+DATA exp5<>+8(SB)/4, $0x3c088908
+DATA exp5<>+12(SB)/4, $0x3c088908
+DATA exp5<>+16(SB)/4, $0x3c088908
+DATA exp5<>+20(SB)/4, $0x3c088908
+DATA exp5<>+24(SB)/4, $0x3c088908
+DATA exp5<>+28(SB)/4, $0x3c088908
+GLOBL exp5<>(SB), RODATA|NOPTR, $32
+DATA exp4<>+0(SB)/4, $0x3d2aa9c1
+DATA exp4<>+4(SB)/4, $0x3d2aa9c1
+DATA exp4<>+8(SB)/4, $0x3d2aa9c1
+DATA exp4<>+12(SB)/4, $0x3d2aa9c1
+DATA exp4<>+16(SB)/4, $0x3d2aa9c1
+DATA exp4<>+20(SB)/4, $0x3d2aa9c1
+DATA exp4<>+24(SB)/4, $0x3d2aa9c1
+DATA exp4<>+28(SB)/4, $0x3d2aa9c1
+GLOBL exp4<>(SB), RODATA|NOPTR, $32
+DATA exp3<>+0(SB)/4, $0x3e2aaaaa
+DATA exp3<>+4(SB)/4, $0x3e2aaaaa
+DATA exp3<>+8(SB)/4, $0x3e2aaaaa
+DATA exp3<>+12(SB)/4, $0x3e2aaaaa
+DATA exp3<>+16(SB)/4, $0x3e2aaaaa
+DATA exp3<>+20(SB)/4, $0x3e2aaaaa
+DATA exp3<>+24(SB)/4, $0x3e2aaaaa
+DATA exp3<>+28(SB)/4, $0x3e2aaaaa
+GLOBL exp3<>(SB), RODATA|NOPTR, $32
+DATA exp2<>+0(SB)/4, $0x3f000000
+DATA exp2<>+4(SB)/4, $0x3f000000
+DATA exp2<>+8(SB)/4, $0x3f000000
+DATA exp2<>+12(SB)/4, $0x3f000000
+DATA exp2<>+16(SB)/4, $0x3f000000
+DATA exp2<>+20(SB)/4, $0x3f000000
+DATA exp2<>+24(SB)/4, $0x3f000000
+DATA exp2<>+28(SB)/4, $0x3f000000
+GLOBL exp2<>(SB), RODATA|NOPTR, $32
+DATA one<>+0(SB)/4, $0x3f800000
+DATA one<>+4(SB)/4, $0x3f800000
+DATA one<>+8(SB)/4, $0x3f800000
+DATA one<>+12(SB)/4, $0x3f800000
+DATA one<>+16(SB)/4, $0x3f800000
+DATA one<>+20(SB)/4, $0x3f800000
+DATA one<>+24(SB)/4, $0x3f800000
+DATA one<>+28(SB)/4, $0x3f800000
+GLOBL one<>(SB), RODATA|NOPTR, $32
+DATA bias<>+0(SB)/4, $0x0000007f
+DATA bias<>+4(SB)/4, $0x0000007f
+DATA bias<>+8(SB)/4, $0x0000007f
+DATA bias<>+12(SB)/4, $0x0000007f
+DATA bias<>+16(SB)/4, $0x0000007f
+DATA bias<>+20(SB)/4, $0x0000007f
+DATA bias<>+24(SB)/4, $0x0000007f
+DATA bias<>+28(SB)/4, $0x0000007f
+GLOBL bias<>(SB), RODATA|NOPTR, $32
+DATA restMask<>+0(SB)/4, $0xffffffff
+DATA restMask<>+4(SB)/4, $0xffffffff
+DATA restMask<>+8(SB)/4, $0xffffffff
+DATA restMask<>+12(SB)/4, $0xffffffff
+DATA restMask<>+16(SB)/4, $0xffffffff
+DATA restMask<>+20(SB)/4, $0xffffffff
+DATA restMask<>+24(SB)/4, $0xffffffff
+DATA restMask<>+28(SB)/4, $0xffffffff
+DATA restMask<>+32(SB)/4, $0x00000000
+DATA restMask<>+36(SB)/4, $0x00000000
+DATA restMask<>+40(SB)/4, $0x00000000
+DATA restMask<>+44(SB)/4, $0x00000000
+DATA restMask<>+48(SB)/4, $0x00000000
+DATA restMask<>+52(SB)/4, $0x00000000
+DATA restMask<>+56(SB)/4, $0x00000000
+DATA restMask<>+60(SB)/4, $0x00000000
+GLOBL restMask<>(SB), RODATA|NOPTR, $64
+
+// expScale is y[i] = mul * exp(fma(x[i], scale, -shift)).
+// func expScale(y *float32, x *float32, scale float32, shift float32, mul float32, n int)
+TEXT ·expScale(SB), NOSPLIT, $0-40
+	VBROADCASTSS scale+16(FP), Y12
+	VBROADCASTSS shift+20(FP), Y13
+	VBROADCASTSS mul+24(FP), Y14
+	MOVQ y+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ n+32(FP), CX
+	SUBQ $8, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	VMOVUPS (SI), Y0
+	VFMSUB213PS Y13, Y12, Y0
+	VMOVUPS expMax<>(SB), Y1
+	VMINPS Y0, Y1, Y0
+	VMOVUPS expMin<>(SB), Y1
+	VMAXPS Y0, Y1, Y0
+	VMULPS log2e<>(SB), Y0, Y1
+	VCVTPS2DQ Y1, Y1
+	VCVTDQ2PS Y1, Y2
+	VFNMADD231PS ln2High<>(SB), Y2, Y0
+	VFNMADD231PS ln2Low<>(SB), Y2, Y0
+	VMOVUPS exp7<>(SB), Y2
+	VFMADD213PS exp6<>(SB), Y0, Y2
+	VFMADD213PS exp5<>(SB), Y0, Y2
+	VFMADD213PS exp4<>(SB), Y0, Y2
+	VFMADD213PS exp3<>(SB), Y0, Y2
+	VFMADD213PS exp2<>(SB), Y0, Y2
+	VMULPS Y0, Y0, Y3
+	VFMADD213PS Y0, Y3, Y2
+	VADDPS one<>(SB), Y2, Y0
+	VPSRAD $1, Y1, Y2
+	VPSUBD Y2, Y1, Y1
+	VPADDD bias<>(SB), Y1, Y1
+	VPSLLD $23, Y1, Y1
+	VMULPS Y1, Y0, Y0
+	VPADDD bias<>(SB), Y2, Y2
+	VPSLLD $23, Y2, Y2
+	VMULPS Y2, Y0, Y0
+	VMULPS Y14, Y0, Y0
+	VMOVUPS Y0, (DI)
+	ADDQ $32, DI
+	ADDQ $32, SI
+	SUBQ $8, CX
+	JGE  loop
+rest:
+	ADDQ $8, CX
+	JEQ  done
+	LEAQ restMask<>+32(SB), AX
+	SHLQ $2, CX
+	SUBQ CX, AX
+	VMOVDQU (AX), Y15
+	VMASKMOVPS (SI), Y15, Y0
+	VFMSUB213PS Y13, Y12, Y0
+	VMOVUPS expMax<>(SB), Y1
+	VMINPS Y0, Y1, Y0
+	VMOVUPS expMin<>(SB), Y1
+	VMAXPS Y0, Y1, Y0
+	VMULPS log2e<>(SB), Y0, Y1
+	VCVTPS2DQ Y1, Y1
+	VCVTDQ2PS Y1, Y2
+	VFNMADD231PS ln2High<>(SB), Y2, Y0
+	VFNMADD231PS ln2Low<>(SB), Y2, Y0
+	VMOVUPS exp7<>(SB), Y2
+	VFMADD213PS exp6<>(SB), Y0, Y2
+	VFMADD213PS exp5<>(SB), Y0, Y2
+	VFMADD213PS exp4<>(SB), Y0, Y2
+	VFMADD213PS exp3<>(SB), Y0, Y2
+	VFMADD213PS exp2<>(SB), Y0, Y2
+	VMULPS Y0, Y0, Y3
+	VFMADD213PS Y0, Y3, Y2
+	VADDPS one<>(SB), Y2, Y0
+	VPSRAD $1, Y1, Y2
+	VPSUBD Y2, Y1, Y1
+	VPADDD bias<>(SB), Y1, Y1
+	VPSLLD $23, Y1, Y1
+	VMULPS Y1, Y0, Y0
+	VPADDD bias<>(SB), Y2, Y2
+	VPSLLD $23, Y2, Y2
+	VMULPS Y2, Y0, Y0
+	VMULPS Y14, Y0, Y0
+	VMASKMOVPS Y0, Y15, (DI)
+done:
+	VZEROUPPER
+	RET
+
+// expSum is y[i] = exp(fma(x[i], scale, -shift)) and the sum of y, lane by lane.
+// func expSum(y *float32, x *float32, scale float32, shift float32, n int) (ret float32)
+TEXT ·expSum(SB), NOSPLIT, $0-36
+	VBROADCASTSS scale+16(FP), Y12
+	VBROADCASTSS shift+20(FP), Y13
+	VXORPS Y14, Y14, Y14
+	MOVQ y+0(FP), DI
+	MOVQ x+8(FP), SI
+	MOVQ n+24(FP), CX
+	SUBQ $8, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	VMOVUPS (SI), Y0
+	VFMSUB213PS Y13, Y12, Y0
+	VMOVUPS expMax<>(SB), Y1
+	VMINPS Y0, Y1, Y0
+	VMOVUPS expMin<>(SB), Y1
+	VMAXPS Y0, Y1, Y0
+	VMULPS log2e<>(SB), Y0, Y1
+	VCVTPS2DQ Y1, Y1
+	VCVTDQ2PS Y1, Y2
+	VFNMADD231PS ln2High<>(SB), Y2, Y0
+	VFNMADD231PS ln2Low<>(SB), Y2, Y0
+	VMOVUPS exp7<>(SB), Y2
+	VFMADD213PS exp6<>(SB), Y0, Y2
+	VFMADD213PS exp5<>(SB), Y0, Y2
+	VFMADD213PS exp4<>(SB), Y0, Y2
+	VFMADD213PS exp3<>(SB), Y0, Y2
+	VFMADD213PS exp2<>(SB), Y0, Y2
+	VMULPS Y0, Y0, Y3
+	VFMADD213PS Y0, Y3, Y2
+	VADDPS one<>(SB), Y2, Y0
+	VPSRAD $1, Y1, Y2
+	VPSUBD Y2, Y1, Y1
+	VPADDD bias<>(SB), Y1, Y1
+	VPSLLD $23, Y1, Y1
+	VMULPS Y1, Y0, Y0
+	VPADDD bias<>(SB), Y2, Y2
+	VPSLLD $23, Y2, Y2
+	VMULPS Y2, Y0, Y0
+	VADDPS Y0, Y14, Y14
+	VMOVUPS Y0, (DI)
+	ADDQ $32, DI
+	ADDQ $32, SI
+	SUBQ $8, CX
+	JGE  loop
+rest:
+	ADDQ $8, CX
+	JEQ  done
+	LEAQ restMask<>+32(SB), AX
+	SHLQ $2, CX
+	SUBQ CX, AX
+	VMOVDQU (AX), Y15
+	VMASKMOVPS (SI), Y15, Y0
+	VFMSUB213PS Y13, Y12, Y0
+	VMOVUPS expMax<>(SB), Y1
+	VMINPS Y0, Y1, Y0
+	VMOVUPS expMin<>(SB), Y1
+	VMAXPS Y0, Y1, Y0
+	VMULPS log2e<>(SB), Y0, Y1
+	VCVTPS2DQ Y1, Y1
+	VCVTDQ2PS Y1, Y2
+	VFNMADD231PS ln2High<>(SB), Y2, Y0
+	VFNMADD231PS ln2Low<>(SB), Y2, Y0
+	VMOVUPS exp7<>(SB), Y2
+	VFMADD213PS exp6<>(SB), Y0, Y2
+	VFMADD213PS exp5<>(SB), Y0, Y2
+	VFMADD213PS exp4<>(SB), Y0, Y2
+	VFMADD213PS exp3<>(SB), Y0, Y2
+	VFMADD213PS exp2<>(SB), Y0, Y2
+	VMULPS Y0, Y0, Y3
+	VFMADD213PS Y0, Y3, Y2
+	VADDPS one<>(SB), Y2, Y0
+	VPSRAD $1, Y1, Y2
+	VPSUBD Y2, Y1, Y1
+	VPADDD bias<>(SB), Y1, Y1
+	VPSLLD $23, Y1, Y1
+	VMULPS Y1, Y0, Y0
+	VPADDD bias<>(SB), Y2, Y2
+	VPSLLD $23, Y2, Y2
+	VMULPS Y2, Y0, Y0
+	VANDPS Y15, Y0, Y0
+	VADDPS Y0, Y14, Y14
+	VMASKMOVPS Y0, Y15, (DI)
+done:
+	VEXTRACTF128 $1, Y14, X0
+	VADDPS X0, X14, X14
+	VPERMILPS $0x4E, X14, X0
+	VADDPS X0, X14, X14
+	VPERMILPS $0xB1, X14, X0
+	VADDPS X0, X14, X14
+	VMOVSS X14, ret+32(FP)
+	VZEROUPPER
+	RET
+
+// expSumOnly is expSum without storing y.
+// func expSumOnly(x *float32, scale float32, shift float32, n int) (ret float32)
+TEXT ·expSumOnly(SB), NOSPLIT, $0-28
+	VBROADCASTSS scale+8(FP), Y12
+	VBROADCASTSS shift+12(FP), Y13
+	VXORPS Y14, Y14, Y14
+	MOVQ x+0(FP), DI
+	MOVQ n+16(FP), CX
+	SUBQ $8, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	VMOVUPS (DI), Y0
+	VFMSUB213PS Y13, Y12, Y0
+	VMOVUPS expMax<>(SB), Y1
+	VMINPS Y0, Y1, Y0
+	VMOVUPS expMin<>(SB), Y1
+	VMAXPS Y0, Y1, Y0
+	VMULPS log2e<>(SB), Y0, Y1
+	VCVTPS2DQ Y1, Y1
+	VCVTDQ2PS Y1, Y2
+	VFNMADD231PS ln2High<>(SB), Y2, Y0
+	VFNMADD231PS ln2Low<>(SB), Y2, Y0
+	VMOVUPS exp7<>(SB), Y2
+	VFMADD213PS exp6<>(SB), Y0, Y2
+	VFMADD213PS exp5<>(SB), Y0, Y2
+	VFMADD213PS exp4<>(SB), Y0, Y2
+	VFMADD213PS exp3<>(SB), Y0, Y2
+	VFMADD213PS exp2<>(SB), Y0, Y2
+	VMULPS Y0, Y0, Y3
+	VFMADD213PS Y0, Y3, Y2
+	VADDPS one<>(SB), Y2, Y0
+	VPSRAD $1, Y1, Y2
+	VPSUBD Y2, Y1, Y1
+	VPADDD bias<>(SB), Y1, Y1
+	VPSLLD $23, Y1, Y1
+	VMULPS Y1, Y0, Y0
+	VPADDD bias<>(SB), Y2, Y2
+	VPSLLD $23, Y2, Y2
+	VMULPS Y2, Y0, Y0
+	VADDPS Y0, Y14, Y14
+	ADDQ $32, DI
+	SUBQ $8, CX
+	JGE  loop
+rest:
+	ADDQ $8, CX
+	JEQ  done
+	LEAQ restMask<>+32(SB), AX
+	SHLQ $2, CX
+	SUBQ CX, AX
+	VMOVDQU (AX), Y15
+	VMASKMOVPS (DI), Y15, Y0
+	VFMSUB213PS Y13, Y12, Y0
+	VMOVUPS expMax<>(SB), Y1
+	VMINPS Y0, Y1, Y0
+	VMOVUPS expMin<>(SB), Y1
+	VMAXPS Y0, Y1, Y0
+	VMULPS log2e<>(SB), Y0, Y1
+	VCVTPS2DQ Y1, Y1
+	VCVTDQ2PS Y1, Y2
+	VFNMADD231PS ln2High<>(SB), Y2, Y0
+	VFNMADD231PS ln2Low<>(SB), Y2, Y0
+	VMOVUPS exp7<>(SB), Y2
+	VFMADD213PS exp6<>(SB), Y0, Y2
+	VFMADD213PS exp5<>(SB), Y0, Y2
+	VFMADD213PS exp4<>(SB), Y0, Y2
+	VFMADD213PS exp3<>(SB), Y0, Y2
+	VFMADD213PS exp2<>(SB), Y0, Y2
+	VMULPS Y0, Y0, Y3
+	VFMADD213PS Y0, Y3, Y2
+	VADDPS one<>(SB), Y2, Y0
+	VPSRAD $1, Y1, Y2
+	VPSUBD Y2, Y1, Y1
+	VPADDD bias<>(SB), Y1, Y1
+	VPSLLD $23, Y1, Y1
+	VMULPS Y1, Y0, Y0
+	VPADDD bias<>(SB), Y2, Y2
+	VPSLLD $23, Y2, Y2
+	VMULPS Y2, Y0, Y0
+	VANDPS Y15, Y0, Y0
+	VADDPS Y0, Y14, Y14
+done:
+	VEXTRACTF128 $1, Y14, X0
+	VADDPS X0, X14, X14
+	VPERMILPS $0x4E, X14, X0
+	VADDPS X0, X14, X14
+	VPERMILPS $0xB1, X14, X0
+	VADDPS X0, X14, X14
+	VMOVSS X14, ret+24(FP)
+	VZEROUPPER
+	RET

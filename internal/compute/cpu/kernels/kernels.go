@@ -70,7 +70,7 @@ type Arith struct {
 func (a Arith) pairs() bool { return a.BF16 && hasAsm && a.Level >= AVX512BF16 }
 
 // tile is the argument of the assembly products: C (rows of the tile kernel's height, tiles times) += A B.
-// Pointers a and c are advanced from tile to tile.
+// Pointers stay inside their matrices, as the garbage collector follows them.
 type tile struct {
 	c, a, b unsafe.Pointer
 	k       int // steps: pairs for bfloat16 panels, single elements for float32
@@ -80,4 +80,14 @@ type tile struct {
 	ldb     int // bytes between panels, or between rows of float32 B
 	ldc     int // bytes between rows of C
 	ka      int // bytes between columns of A; only for float32 B
+	skip    int // bytes from a to the current tile, scratch of the assembly
+	kind    tileKind
 }
+
+type tileKind int
+
+const (
+	float32Tile tileKind = iota // float32 rows of A and B with free strides
+	wideTile                    // float32 rows of A, bfloat16 panels
+	pairTile                    // bfloat16 rows of A and panels
+)

@@ -12,7 +12,7 @@ const (
 	blockK     = 512 // of a product of bfloat16 pairs
 	blockKF32  = 384 // of the others
 	fewRows    = 12  // up to here rows are so few that k is not blocked
-	rowsDP     = 12  // height of the largest tile of bfloat16 pairs
+	rowsDP     = 12  // height of the largest tile of bfloat16 pairs, and of 8 columns of float32
 	rowsFMA    = 6   // height of the largest tile of float32
 	rowsDPWide = 6   // up to here a tile of bfloat16 pairs covers two panels
 )
@@ -104,67 +104,69 @@ func (g *product) columns(rows, left int) int {
 
 // column computes rows m0:m1 of up to cols columns from n0 on.
 func (g *product) column(m0, m1, n0, n1, cols, k0, k1 int, accumulate bool) {
-	high := rowsFMA
-	if g.a.arith.pairs() {
-		high = rowsDP
-	}
-	t := tile{ldc: 4 * g.ldc}
+	t := tile{a: g.a.at(m0, k0), lda: g.a.rowBytes()}
 	if accumulate {
 		t.acc = 1
 	}
-	var size int
-	t.a, size = g.a.at(m0, k0)
-	t.lda = size * g.a.stride
-	panel, half := n0/PanelWidth*g.p.size(), n0%PanelWidth
+	panel, column := n0/PanelWidth*g.p.size(), n0%PanelWidth
 	if g.p.bf16 {
-		t.b = ptr(g.p.h, panel+k0*PanelWidth+2*half)
-		t.k, t.ldb = (k1-k0+1)/2, 2*g.p.size()
+		t.b = ptr(g.p.h, panel+k0*PanelWidth+2*column)
+		t.k, t.ldb, t.kind = (k1-k0+1)/2, 2*g.p.size(), wideTile
 	} else {
-		t.b = ptr(g.p.f, panel+k0*PanelWidth+half)
+		t.b = ptr(g.p.f, panel+k0*PanelWidth+column)
 		t.k, t.ldb, t.ka = k1-k0, 4*PanelWidth, 4
 	}
-	// Tiles of nearly equal height: high and low ones differ by one row.
-	tiles := (m1 - m0 + high - 1) / high
-	low := (m1 - m0) / tiles
-	nhigh := (m1 - m0) % tiles
-	m := m0
-	for _, part := range [2]struct{ rows, tiles int }{{low + 1, nhigh}, {low, tiles - nhigh}} {
-		if part.tiles == 0 {
-			continue
-		}
-		if n1-n0 == cols {
-			t.c, t.tiles = ptr(g.c, m*g.ldc+n0), part.tiles
-			g.run(&t, part.rows, cols)
-		} else {
-			for i := range part.tiles {
-				g.edge(t, part.rows, m+i*part.rows, n0, n1, cols)
-				t.a = unsafe.Add(t.a, part.rows*t.lda)
-			}
-		}
-		m += part.tiles * part.rows
+	if g.a.arith.pairs() {
+		t.kind = pairTile
+	}
+	t.strip(g.c[m0*g.ldc+n0:], g.ldc, m1-m0, n1-n0, cols)
+}
+
+// strip runs tiles of cols columns below one another. t.a is the first of the rows; width columns exist in C.
+func (t tile) strip(c []float32, ldc, rows, width, cols int) {
+	if width < cols {
+		t.narrowStrip(c, ldc, rows, width, cols)
+		return
+	}
+	high := rowsFMA
+	if t.kind == pairTile || cols == 8 {
+		high = rowsDP
+	}
+	t.ldc = 4 * ldc
+	// The tiles are of nearly equal height: high ones have one row more than low ones.
+	count := (rows + high - 1) / high
+	low, more := rows/count, rows%count
+	first := t.a
+	t.run(more, low+1, cols, ptr(c, 0))
+	if done := more * (low + 1); done < rows {
+		t.a = unsafe.Add(first, done*t.lda)
+		t.run(count-more, low, cols, ptr(c, done*ldc))
 	}
 }
 
-// edge runs one tile of which only the columns n0:n1 exist in C.
-func (g *product) edge(t tile, rows, m, n0, n1, cols int) {
-	var buf [rowsDP * 64]float32
+// narrowStrip is strip with columns missing: it works in a copy of C.
+func (t tile) narrowStrip(c []float32, ldc, rows, width, cols int) {
+	var buf [blockRows * PanelWidth]float32 // also fewRows x 64
 	if t.acc != 0 {
 		for r := range rows {
-			copy(buf[r*cols:], g.c[(m+r)*g.ldc+n0:(m+r)*g.ldc+n1])
+			copy(buf[r*cols:], c[r*ldc:][:width])
 		}
 	}
-	t.c, t.ldc, t.tiles = unsafe.Pointer(&buf), 4*cols, 1
-	g.run(&t, rows, cols)
+	t.strip(buf[:], cols, rows, cols, cols)
 	for r := range rows {
-		copy(g.c[(m+r)*g.ldc+n0:(m+r)*g.ldc+n1], buf[r*cols:])
+		copy(c[r*ldc:][:width], buf[r*cols:])
 	}
 }
 
-func (g *product) run(t *tile, rows, cols int) {
-	switch {
-	case g.a.arith.pairs():
+// run runs count tiles of the same height.
+func (t *tile) run(count, rows, cols int, c unsafe.Pointer) {
+	if t.c, t.tiles = c, count; count == 0 {
+		return
+	}
+	switch t.kind {
+	case pairTile:
 		runDP(t, rows, cols)
-	case g.p.bf16:
+	case wideTile:
 		runWide(t, rows, cols)
 	default:
 		runF32r(t, rows, cols)

@@ -68,10 +68,18 @@ func (o *Operand) SetRows(r, n int, src []float32, ld int) {
 	}
 }
 
-// at is the address of element k of row r, and the size of an element.
-func (o *Operand) at(r, k int) (unsafe.Pointer, int) {
+// at is the address of element k of row r.
+func (o *Operand) at(r, k int) unsafe.Pointer {
 	if o.arith.pairs() {
-		return ptr(o.h, r*o.stride+k), 2
+		return ptr(o.h, r*o.stride+k)
 	}
-	return ptr(o.f, r*o.stride+k), 4
+	return ptr(o.f, r*o.stride+k)
+}
+
+// rowBytes is the distance of two rows.
+func (o *Operand) rowBytes() int {
+	if o.arith.pairs() {
+		return 2 * o.stride
+	}
+	return 4 * o.stride
 }

@@ -108,3 +108,26 @@ loop:
 	JNE  loop
 	VZEROUPPER
 	RET
+
+// gather16 copies 16 columns of k rows, lds bytes apart, into consecutive rows of 16:
+//
+// 	for i := range k {
+// 		copy(dst[16*i:16*i+16], src[i*lds/4:])
+// 	}
+// func gather16(dst *float32, src *float32, lds int, k int)
+TEXT ·gather16(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ lds+16(FP), R9
+	MOVQ k+24(FP), CX
+loop:
+	VMOVUPS (SI), Y0
+	VMOVUPS 32(SI), Y1
+	VMOVUPS Y0, (DI)
+	VMOVUPS Y1, 32(DI)
+	ADDQ R9, SI
+	ADDQ $64, DI
+	DECQ CX
+	JNE  loop
+	VZEROUPPER
+	RET

@@ -80,8 +80,10 @@ TEXT ·dp1x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	MOVQ tile_b(R14), DI
 	MOVQ DX, R13
 	CMPQ tile_acc(R14), $0
@@ -118,7 +120,7 @@ store:
 	VMOVUPS Z0, 0(DX)
 	ADDQ R8, DX
 	IMUL3Q $1, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -146,8 +148,10 @@ TEXT ·dp2x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	MOVQ tile_b(R14), DI
 	MOVQ DX, R13
 	CMPQ tile_acc(R14), $0
@@ -191,7 +195,7 @@ store:
 	VMOVUPS Z1, 0(DX)
 	ADDQ R8, DX
 	IMUL3Q $2, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -221,8 +225,10 @@ TEXT ·dp3x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	MOVQ tile_b(R14), DI
 	MOVQ DX, R13
 	CMPQ tile_acc(R14), $0
@@ -273,7 +279,7 @@ store:
 	VMOVUPS Z2, 0(DX)
 	ADDQ R8, DX
 	IMUL3Q $3, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -305,8 +311,10 @@ TEXT ·dp4x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	LEAQ (R9)(R9*2), R13
 	LEAQ (SI)(R13*1), R10
 	MOVQ tile_b(R14), DI
@@ -368,7 +376,7 @@ store:
 	VMOVUPS Z3, 0(DX)
 	ADDQ R8, DX
 	IMUL3Q $4, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -402,8 +410,10 @@ TEXT ·dp5x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	LEAQ (R9)(R9*2), R13
 	LEAQ (SI)(R13*1), R10
 	MOVQ tile_b(R14), DI
@@ -472,7 +482,7 @@ store:
 	VMOVUPS Z4, 0(DX)
 	ADDQ R8, DX
 	IMUL3Q $5, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -508,8 +518,10 @@ TEXT ·dp6x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	LEAQ (R9)(R9*2), R13
 	LEAQ (SI)(R13*1), R10
 	MOVQ tile_b(R14), DI
@@ -585,7 +597,7 @@ store:
 	VMOVUPS Z5, 0(DX)
 	ADDQ R8, DX
 	IMUL3Q $6, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -623,8 +635,10 @@ TEXT ·dp7x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	LEAQ (R9)(R9*2), R13
 	LEAQ (SI)(R13*1), R10
 	LEAQ (R10)(R13*1), R12
@@ -710,7 +724,7 @@ store:
 	VMOVUPS Z6, 0(DX)
 	ADDQ R8, DX
 	IMUL3Q $7, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -750,8 +764,10 @@ TEXT ·dp8x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	LEAQ (R9)(R9*2), R13
 	LEAQ (SI)(R13*1), R10
 	LEAQ (R10)(R13*1), R12
@@ -844,7 +860,7 @@ store:
 	VMOVUPS Z7, 0(DX)
 	ADDQ R8, DX
 	IMUL3Q $8, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -886,8 +902,10 @@ TEXT ·dp9x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	LEAQ (R9)(R9*2), R13
 	LEAQ (SI)(R13*1), R10
 	LEAQ (R10)(R13*1), R12
@@ -987,7 +1005,7 @@ store:
 	VMOVUPS Z8, 0(DX)
 	ADDQ R8, DX
 	IMUL3Q $9, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -1031,8 +1049,10 @@ TEXT ·dp10x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	LEAQ (R9)(R9*2), R13
 	LEAQ (SI)(R13*1), R10
 	LEAQ (R10)(R13*1), R12
@@ -1142,7 +1162,7 @@ store:
 	VMOVUPS Z9, 0(DX)
 	ADDQ R8, DX
 	IMUL3Q $10, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -1188,8 +1208,10 @@ TEXT ·dp11x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	LEAQ (R9)(R9*2), R13
 	LEAQ (SI)(R13*1), R10
 	LEAQ (R10)(R13*1), R12
@@ -1306,7 +1328,7 @@ store:
 	VMOVUPS Z10, 0(DX)
 	ADDQ R8, DX
 	IMUL3Q $11, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -1354,8 +1376,10 @@ TEXT ·dp12x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	LEAQ (R9)(R9*2), R13
 	LEAQ (SI)(R13*1), R10
 	LEAQ (R10)(R13*1), R12
@@ -1479,7 +1503,7 @@ store:
 	VMOVUPS Z11, 0(DX)
 	ADDQ R8, DX
 	IMUL3Q $12, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -1507,8 +1531,10 @@ TEXT ·dp1x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	MOVQ tile_b(R14), DI
 	MOVQ DX, R13
 	CMPQ tile_acc(R14), $0
@@ -1548,7 +1574,7 @@ store:
 	VMOVUPS Z1, 64(DX)
 	ADDQ R8, DX
 	IMUL3Q $1, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -1579,8 +1605,10 @@ TEXT ·dp2x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	MOVQ tile_b(R14), DI
 	MOVQ DX, R13
 	CMPQ tile_acc(R14), $0
@@ -1630,7 +1658,7 @@ store:
 	VMOVUPS Z3, 64(DX)
 	ADDQ R8, DX
 	IMUL3Q $2, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -1664,8 +1692,10 @@ TEXT ·dp3x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	MOVQ tile_b(R14), DI
 	MOVQ DX, R13
 	CMPQ tile_acc(R14), $0
@@ -1725,7 +1755,7 @@ store:
 	VMOVUPS Z5, 64(DX)
 	ADDQ R8, DX
 	IMUL3Q $3, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -1762,8 +1792,10 @@ TEXT ·dp4x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	LEAQ (R9)(R9*2), R13
 	LEAQ (SI)(R13*1), R10
 	MOVQ tile_b(R14), DI
@@ -1837,7 +1869,7 @@ store:
 	VMOVUPS Z7, 64(DX)
 	ADDQ R8, DX
 	IMUL3Q $4, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -1877,8 +1909,10 @@ TEXT ·dp5x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	LEAQ (R9)(R9*2), R13
 	LEAQ (SI)(R13*1), R10
 	MOVQ tile_b(R14), DI
@@ -1962,7 +1996,7 @@ store:
 	VMOVUPS Z9, 64(DX)
 	ADDQ R8, DX
 	IMUL3Q $5, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -2005,8 +2039,10 @@ TEXT ·dp6x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	LEAQ (R9)(R9*2), R13
 	LEAQ (SI)(R13*1), R10
 	MOVQ tile_b(R14), DI
@@ -2100,7 +2136,7 @@ store:
 	VMOVUPS Z11, 64(DX)
 	ADDQ R8, DX
 	IMUL3Q $6, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -2146,8 +2182,10 @@ TEXT ·dp7x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	LEAQ (R9)(R9*2), R13
 	LEAQ (SI)(R13*1), R10
 	LEAQ (R10)(R13*1), R12
@@ -2254,7 +2292,7 @@ store:
 	VMOVUPS Z13, 64(DX)
 	ADDQ R8, DX
 	IMUL3Q $7, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -2303,8 +2341,10 @@ TEXT ·dp8x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	LEAQ (R9)(R9*2), R13
 	LEAQ (SI)(R13*1), R10
 	LEAQ (R10)(R13*1), R12
@@ -2421,7 +2461,7 @@ store:
 	VMOVUPS Z15, 64(DX)
 	ADDQ R8, DX
 	IMUL3Q $8, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -2473,8 +2513,10 @@ TEXT ·dp9x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	LEAQ (R9)(R9*2), R13
 	LEAQ (SI)(R13*1), R10
 	LEAQ (R10)(R13*1), R12
@@ -2601,7 +2643,7 @@ store:
 	VMOVUPS Z17, 64(DX)
 	ADDQ R8, DX
 	IMUL3Q $9, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -2656,8 +2698,10 @@ TEXT ·dp10x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	LEAQ (R9)(R9*2), R13
 	LEAQ (SI)(R13*1), R10
 	LEAQ (R10)(R13*1), R12
@@ -2797,7 +2841,7 @@ store:
 	VMOVUPS Z19, 64(DX)
 	ADDQ R8, DX
 	IMUL3Q $10, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -2855,8 +2899,10 @@ TEXT ·dp11x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	LEAQ (R9)(R9*2), R13
 	LEAQ (SI)(R13*1), R10
 	LEAQ (R10)(R13*1), R12
@@ -3006,7 +3052,7 @@ store:
 	VMOVUPS Z21, 64(DX)
 	ADDQ R8, DX
 	IMUL3Q $11, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -3067,8 +3113,10 @@ TEXT ·dp12x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	LEAQ (R9)(R9*2), R13
 	LEAQ (SI)(R13*1), R10
 	LEAQ (R10)(R13*1), R12
@@ -3228,7 +3276,7 @@ store:
 	VMOVUPS Z23, 64(DX)
 	ADDQ R8, DX
 	IMUL3Q $12, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -3264,8 +3312,10 @@ TEXT ·dp1x64(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	MOVQ tile_b(R14), DI
 	MOVQ DX, R13
 	CMPQ tile_acc(R14), $0
@@ -3311,7 +3361,7 @@ store:
 	VMOVUPS Z3, 192(DX)
 	ADDQ R8, DX
 	IMUL3Q $1, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -3352,8 +3402,10 @@ TEXT ·dp2x64(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	MOVQ tile_b(R14), DI
 	MOVQ DX, R13
 	CMPQ tile_acc(R14), $0
@@ -3415,7 +3467,7 @@ store:
 	VMOVUPS Z7, 192(DX)
 	ADDQ R8, DX
 	IMUL3Q $2, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -3461,8 +3513,10 @@ TEXT ·dp3x64(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	MOVQ tile_b(R14), DI
 	MOVQ DX, R13
 	CMPQ tile_acc(R14), $0
@@ -3540,7 +3594,7 @@ store:
 	VMOVUPS Z11, 192(DX)
 	ADDQ R8, DX
 	IMUL3Q $3, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -3591,8 +3645,10 @@ TEXT ·dp4x64(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	LEAQ (R9)(R9*2), R13
 	LEAQ (SI)(R13*1), R10
 	MOVQ tile_b(R14), DI
@@ -3690,7 +3746,7 @@ store:
 	VMOVUPS Z15, 192(DX)
 	ADDQ R8, DX
 	IMUL3Q $4, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -3746,8 +3802,10 @@ TEXT ·dp5x64(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	LEAQ (R9)(R9*2), R13
 	LEAQ (SI)(R13*1), R10
 	MOVQ tile_b(R14), DI
@@ -3861,7 +3919,7 @@ store:
 	VMOVUPS Z19, 192(DX)
 	ADDQ R8, DX
 	IMUL3Q $5, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -3922,8 +3980,10 @@ TEXT ·dp6x64(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	LEAQ (R9)(R9*2), R13
 	LEAQ (SI)(R13*1), R10
 	MOVQ tile_b(R14), DI
@@ -4053,7 +4113,7 @@ store:
 	VMOVUPS Z23, 192(DX)
 	ADDQ R8, DX
 	IMUL3Q $6, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -4089,8 +4149,10 @@ TEXT ·wide1x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	MOVQ tile_b(R14), DI
 	VPCMPEQD Y15, Y15, Y15
 	VPSLLD $16, Y15, Y15
@@ -4132,7 +4194,7 @@ store:
 	VMOVUPS Y1, 32(DX)
 	ADDQ R8, DX
 	IMUL3Q $1, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -4174,8 +4236,10 @@ TEXT ·wide2x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	MOVQ tile_b(R14), DI
 	VPCMPEQD Y15, Y15, Y15
 	VPSLLD $16, Y15, Y15
@@ -4227,7 +4291,7 @@ store:
 	VMOVUPS Y3, 32(DX)
 	ADDQ R8, DX
 	IMUL3Q $2, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -4275,8 +4339,10 @@ TEXT ·wide3x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	MOVQ tile_b(R14), DI
 	VPCMPEQD Y15, Y15, Y15
 	VPSLLD $16, Y15, Y15
@@ -4338,7 +4404,7 @@ store:
 	VMOVUPS Y5, 32(DX)
 	ADDQ R8, DX
 	IMUL3Q $3, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -4392,8 +4458,10 @@ TEXT ·wide4x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	LEAQ (R9)(R9*2), R13
 	LEAQ (SI)(R13*1), R10
 	MOVQ tile_b(R14), DI
@@ -4469,7 +4537,7 @@ store:
 	VMOVUPS Y7, 32(DX)
 	ADDQ R8, DX
 	IMUL3Q $4, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -4529,8 +4597,10 @@ TEXT ·wide5x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	LEAQ (R9)(R9*2), R13
 	LEAQ (SI)(R13*1), R10
 	MOVQ tile_b(R14), DI
@@ -4616,7 +4686,7 @@ store:
 	VMOVUPS Y9, 32(DX)
 	ADDQ R8, DX
 	IMUL3Q $5, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -4682,8 +4752,10 @@ TEXT ·wide6x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	LEAQ (R9)(R9*2), R13
 	LEAQ (SI)(R13*1), R10
 	MOVQ tile_b(R14), DI
@@ -4779,7 +4851,7 @@ store:
 	VMOVUPS Y11, 32(DX)
 	ADDQ R8, DX
 	IMUL3Q $6, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -4827,8 +4899,10 @@ TEXT ·wide1x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	MOVQ tile_b(R14), DI
 	VPCMPEQD Y15, Y15, Y15
 	VPSLLD $16, Y15, Y15
@@ -4876,7 +4950,7 @@ store:
 	VMOVUPS Y3, 96(DX)
 	ADDQ R8, DX
 	IMUL3Q $1, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -4934,8 +5008,10 @@ TEXT ·wide2x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	MOVQ tile_b(R14), DI
 	VPCMPEQD Y15, Y15, Y15
 	VPSLLD $16, Y15, Y15
@@ -4999,7 +5075,7 @@ store:
 	VMOVUPS Y7, 96(DX)
 	ADDQ R8, DX
 	IMUL3Q $2, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -5075,8 +5151,10 @@ TEXT ·wide3x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	MOVQ tile_b(R14), DI
 	MOVQ DX, R13
 	CMPQ tile_acc(R14), $0
@@ -5154,7 +5232,7 @@ store:
 	VMOVUPS Y11, 96(DX)
 	ADDQ R8, DX
 	IMUL3Q $3, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -5224,8 +5302,10 @@ TEXT ·wide1x64(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	MOVQ tile_b(R14), DI
 	VPCMPEQD Y15, Y15, Y15
 	VPSLLD $16, Y15, Y15
@@ -5285,7 +5365,7 @@ store:
 	VMOVUPS Y7, 224(DX)
 	ADDQ R8, DX
 	IMUL3Q $1, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -5315,8 +5395,10 @@ TEXT ·f32r1x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	MOVQ tile_b(R14), DI
 	MOVQ tile_ka(R14), R12
 	MOVQ DX, R13
@@ -5351,7 +5433,7 @@ store:
 	VMOVUPS Y1, 32(DX)
 	ADDQ R8, DX
 	IMUL3Q $1, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -5384,8 +5466,10 @@ TEXT ·f32r2x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	MOVQ tile_b(R14), DI
 	MOVQ tile_ka(R14), R12
 	MOVQ DX, R13
@@ -5430,7 +5514,7 @@ store:
 	VMOVUPS Y3, 32(DX)
 	ADDQ R8, DX
 	IMUL3Q $2, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -5466,8 +5550,10 @@ TEXT ·f32r3x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	MOVQ tile_b(R14), DI
 	MOVQ tile_ka(R14), R12
 	MOVQ DX, R13
@@ -5522,7 +5608,7 @@ store:
 	VMOVUPS Y5, 32(DX)
 	ADDQ R8, DX
 	IMUL3Q $3, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -5562,8 +5648,10 @@ TEXT ·f32r4x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	LEAQ (R9)(R9*2), R13
 	LEAQ (SI)(R13*1), R10
 	MOVQ tile_b(R14), DI
@@ -5630,7 +5718,7 @@ store:
 	VMOVUPS Y7, 32(DX)
 	ADDQ R8, DX
 	IMUL3Q $4, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -5673,8 +5761,10 @@ TEXT ·f32r5x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	LEAQ (R9)(R9*2), R13
 	LEAQ (SI)(R13*1), R10
 	MOVQ tile_b(R14), DI
@@ -5751,7 +5841,7 @@ store:
 	VMOVUPS Y9, 32(DX)
 	ADDQ R8, DX
 	IMUL3Q $5, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -5797,8 +5887,10 @@ TEXT ·f32r6x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	LEAQ (R9)(R9*2), R13
 	LEAQ (SI)(R13*1), R10
 	MOVQ tile_b(R14), DI
@@ -5885,7 +5977,7 @@ store:
 	VMOVUPS Y11, 32(DX)
 	ADDQ R8, DX
 	IMUL3Q $6, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -5919,8 +6011,10 @@ TEXT ·f32r1x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	MOVQ tile_b(R14), DI
 	MOVQ tile_ka(R14), R12
 	MOVQ DX, R13
@@ -5961,7 +6055,7 @@ store:
 	VMOVUPS Y3, 96(DX)
 	ADDQ R8, DX
 	IMUL3Q $1, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -6000,8 +6094,10 @@ TEXT ·f32r2x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	MOVQ tile_b(R14), DI
 	MOVQ tile_ka(R14), R12
 	MOVQ DX, R13
@@ -6058,7 +6154,7 @@ store:
 	VMOVUPS Y7, 96(DX)
 	ADDQ R8, DX
 	IMUL3Q $2, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER
@@ -6102,8 +6198,10 @@ TEXT ·f32r3x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldb(R14), R11
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
 	MOVQ tile_b(R14), DI
 	MOVQ tile_ka(R14), R12
 	MOVQ DX, R13
@@ -6176,7 +6274,7 @@ store:
 	VMOVUPS Y11, 96(DX)
 	ADDQ R8, DX
 	IMUL3Q $3, R9, R13
-	ADDQ R13, tile_a(R14)
+	ADDQ R13, tile_skip(R14)
 	DECQ BX
 	JNE  tile
 	VZEROUPPER

@@ -4,3 +4,321 @@
 
 #include "textflag.h"
 #include "go_asm.h"
+
+DATA restMask<>+0(SB)/4, $0xffffffff
+DATA restMask<>+4(SB)/4, $0xffffffff
+DATA restMask<>+8(SB)/4, $0xffffffff
+DATA restMask<>+12(SB)/4, $0xffffffff
+DATA restMask<>+16(SB)/4, $0xffffffff
+DATA restMask<>+20(SB)/4, $0xffffffff
+DATA restMask<>+24(SB)/4, $0xffffffff
+DATA restMask<>+28(SB)/4, $0xffffffff
+DATA restMask<>+32(SB)/4, $0x00000000
+DATA restMask<>+36(SB)/4, $0x00000000
+DATA restMask<>+40(SB)/4, $0x00000000
+DATA restMask<>+44(SB)/4, $0x00000000
+DATA restMask<>+48(SB)/4, $0x00000000
+DATA restMask<>+52(SB)/4, $0x00000000
+DATA restMask<>+56(SB)/4, $0x00000000
+DATA restMask<>+60(SB)/4, $0x00000000
+GLOBL restMask<>(SB), RODATA|NOPTR, $64
+DATA negInf<>+0(SB)/4, $0xff800000
+DATA negInf<>+4(SB)/4, $0xff800000
+DATA negInf<>+8(SB)/4, $0xff800000
+DATA negInf<>+12(SB)/4, $0xff800000
+DATA negInf<>+16(SB)/4, $0xff800000
+DATA negInf<>+20(SB)/4, $0xff800000
+DATA negInf<>+24(SB)/4, $0xff800000
+DATA negInf<>+28(SB)/4, $0xff800000
+GLOBL negInf<>(SB), RODATA|NOPTR, $32
+DATA absMask<>+0(SB)/4, $0x7fffffff
+DATA absMask<>+4(SB)/4, $0x7fffffff
+DATA absMask<>+8(SB)/4, $0x7fffffff
+DATA absMask<>+12(SB)/4, $0x7fffffff
+DATA absMask<>+16(SB)/4, $0x7fffffff
+DATA absMask<>+20(SB)/4, $0x7fffffff
+DATA absMask<>+24(SB)/4, $0x7fffffff
+DATA absMask<>+28(SB)/4, $0x7fffffff
+GLOBL absMask<>(SB), RODATA|NOPTR, $32
+DATA expMask<>+0(SB)/4, $0x7f800000
+DATA expMask<>+4(SB)/4, $0x7f800000
+DATA expMask<>+8(SB)/4, $0x7f800000
+DATA expMask<>+12(SB)/4, $0x7f800000
+DATA expMask<>+16(SB)/4, $0x7f800000
+DATA expMask<>+20(SB)/4, $0x7f800000
+DATA expMask<>+24(SB)/4, $0x7f800000
+DATA expMask<>+28(SB)/4, $0x7f800000
+GLOBL expMask<>(SB), RODATA|NOPTR, $32
+
+// sumSquares is the sum of float64(x[i])*float64(x[i]), lane by lane.
+// func sumSquares(x *float32, n int) (ret float64)
+TEXT ·sumSquares(SB), NOSPLIT, $0-24
+	VXORPS Y13, Y13, Y13
+	VXORPS Y14, Y14, Y14
+	MOVQ x+0(FP), DI
+	MOVQ n+8(FP), CX
+	SUBQ $8, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	VMOVUPS (DI), Y0
+	VCVTPS2PD X0, Y1
+	VEXTRACTF128 $1, Y0, X2
+	VCVTPS2PD X2, Y2
+	VFMADD231PD Y1, Y1, Y13
+	VFMADD231PD Y2, Y2, Y14
+	ADDQ $32, DI
+	SUBQ $8, CX
+	JGE  loop
+rest:
+	ADDQ $8, CX
+	JEQ  done
+	LEAQ restMask<>+32(SB), AX
+	SHLQ $2, CX
+	SUBQ CX, AX
+	VMOVDQU (AX), Y15
+	VMASKMOVPS (DI), Y15, Y0
+	VCVTPS2PD X0, Y1
+	VEXTRACTF128 $1, Y0, X2
+	VCVTPS2PD X2, Y2
+	VFMADD231PD Y1, Y1, Y13
+	VFMADD231PD Y2, Y2, Y14
+done:
+	VADDPD Y14, Y13, Y13
+	VEXTRACTF128 $1, Y13, X14
+	VADDPD X14, X13, X13
+	VHADDPD X13, X13, X13
+	VMOVSD X13, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// dot is the sum of float64(x[i])*float64(y[i]), lane by lane.
+// func dot(x *float32, y *float32, n int) (ret float64)
+TEXT ·dot(SB), NOSPLIT, $0-32
+	VXORPS Y13, Y13, Y13
+	VXORPS Y14, Y14, Y14
+	MOVQ x+0(FP), DI
+	MOVQ y+8(FP), SI
+	MOVQ n+16(FP), CX
+	SUBQ $8, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	VMOVUPS (DI), Y0
+	VMOVUPS (SI), Y3
+	VCVTPS2PD X0, Y1
+	VEXTRACTF128 $1, Y0, X2
+	VCVTPS2PD X2, Y2
+	VCVTPS2PD X3, Y4
+	VEXTRACTF128 $1, Y3, X5
+	VCVTPS2PD X5, Y5
+	VFMADD231PD Y1, Y4, Y13
+	VFMADD231PD Y2, Y5, Y14
+	ADDQ $32, DI
+	ADDQ $32, SI
+	SUBQ $8, CX
+	JGE  loop
+rest:
+	ADDQ $8, CX
+	JEQ  done
+	LEAQ restMask<>+32(SB), AX
+	SHLQ $2, CX
+	SUBQ CX, AX
+	VMOVDQU (AX), Y15
+	VMASKMOVPS (DI), Y15, Y0
+	VMASKMOVPS (SI), Y15, Y3
+	VCVTPS2PD X0, Y1
+	VEXTRACTF128 $1, Y0, X2
+	VCVTPS2PD X2, Y2
+	VCVTPS2PD X3, Y4
+	VEXTRACTF128 $1, Y3, X5
+	VCVTPS2PD X5, Y5
+	VFMADD231PD Y1, Y4, Y13
+	VFMADD231PD Y2, Y5, Y14
+done:
+	VADDPD Y14, Y13, Y13
+	VEXTRACTF128 $1, Y13, X14
+	VADDPD X14, X13, X13
+	VHADDPD X13, X13, X13
+	VMOVSD X13, ret+24(FP)
+	VZEROUPPER
+	RET
+
+// dot3 is the sum of float64(x[i]*y[i])*float64(z[i]), lane by lane.
+// func dot3(x *float32, y *float32, z *float32, n int) (ret float64)
+TEXT ·dot3(SB), NOSPLIT, $0-40
+	VXORPS Y13, Y13, Y13
+	VXORPS Y14, Y14, Y14
+	MOVQ x+0(FP), DI
+	MOVQ y+8(FP), SI
+	MOVQ z+16(FP), DX
+	MOVQ n+24(FP), CX
+	SUBQ $8, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	VMOVUPS (DI), Y0
+	VMOVUPS (SI), Y1
+	VMOVUPS (DX), Y3
+	VMULPS Y1, Y0, Y0
+	VCVTPS2PD X0, Y1
+	VEXTRACTF128 $1, Y0, X2
+	VCVTPS2PD X2, Y2
+	VCVTPS2PD X3, Y4
+	VEXTRACTF128 $1, Y3, X5
+	VCVTPS2PD X5, Y5
+	VFMADD231PD Y1, Y4, Y13
+	VFMADD231PD Y2, Y5, Y14
+	ADDQ $32, DI
+	ADDQ $32, SI
+	ADDQ $32, DX
+	SUBQ $8, CX
+	JGE  loop
+rest:
+	ADDQ $8, CX
+	JEQ  done
+	LEAQ restMask<>+32(SB), AX
+	SHLQ $2, CX
+	SUBQ CX, AX
+	VMOVDQU (AX), Y15
+	VMASKMOVPS (DI), Y15, Y0
+	VMASKMOVPS (SI), Y15, Y1
+	VMASKMOVPS (DX), Y15, Y3
+	VMULPS Y1, Y0, Y0
+	VCVTPS2PD X0, Y1
+	VEXTRACTF128 $1, Y0, X2
+	VCVTPS2PD X2, Y2
+	VCVTPS2PD X3, Y4
+	VEXTRACTF128 $1, Y3, X5
+	VCVTPS2PD X5, Y5
+	VFMADD231PD Y1, Y4, Y13
+	VFMADD231PD Y2, Y5, Y14
+done:
+	VADDPD Y14, Y13, Y13
+	VEXTRACTF128 $1, Y13, X14
+	VADDPD X14, X13, X13
+	VHADDPD X13, X13, X13
+	VMOVSD X13, ret+32(FP)
+	VZEROUPPER
+	RET
+
+// maximum is the largest x[i], -Inf if there is none; NaN is passed over.
+// func maximum(x *float32, n int) (ret float32)
+TEXT ·maximum(SB), NOSPLIT, $0-20
+	VMOVUPS negInf<>(SB), Y14
+	VMOVUPS Y14, Y13
+	MOVQ x+0(FP), DI
+	MOVQ n+8(FP), CX
+	SUBQ $8, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	VMOVUPS (DI), Y0
+	VMAXPS Y14, Y0, Y14
+	ADDQ $32, DI
+	SUBQ $8, CX
+	JGE  loop
+rest:
+	ADDQ $8, CX
+	JEQ  done
+	LEAQ restMask<>+32(SB), AX
+	SHLQ $2, CX
+	SUBQ CX, AX
+	VMOVDQU (AX), Y15
+	VMASKMOVPS (DI), Y15, Y0
+	VBLENDVPS Y15, Y0, Y13, Y0
+	VMAXPS Y14, Y0, Y14
+done:
+	VEXTRACTF128 $1, Y14, X0
+	VMAXPS X0, X14, X14
+	VPERMILPS $0x4E, X14, X0
+	VMAXPS X0, X14, X14
+	VPERMILPS $0xB1, X14, X0
+	VMAXPS X0, X14, X14
+	VMOVSS X14, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// maxAbs is the largest |x[i]|, 0 if there is none; NaN is passed over.
+// func maxAbs(x *float32, n int) (ret float32)
+TEXT ·maxAbs(SB), NOSPLIT, $0-20
+	VXORPS Y14, Y14, Y14
+	VMOVUPS absMask<>(SB), Y13
+	MOVQ x+0(FP), DI
+	MOVQ n+8(FP), CX
+	SUBQ $8, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	VMOVUPS (DI), Y0
+	VANDPS Y13, Y0, Y0
+	VMAXPS Y14, Y0, Y14
+	ADDQ $32, DI
+	SUBQ $8, CX
+	JGE  loop
+rest:
+	ADDQ $8, CX
+	JEQ  done
+	LEAQ restMask<>+32(SB), AX
+	SHLQ $2, CX
+	SUBQ CX, AX
+	VMOVDQU (AX), Y15
+	VMASKMOVPS (DI), Y15, Y0
+	VANDPS Y13, Y0, Y0
+	VMAXPS Y14, Y0, Y14
+done:
+	VEXTRACTF128 $1, Y14, X0
+	VMAXPS X0, X14, X14
+	VPERMILPS $0x4E, X14, X0
+	VMAXPS X0, X14, X14
+	VPERMILPS $0xB1, X14, X0
+	VMAXPS X0, X14, X14
+	VMOVSS X14, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// firstNonFinite is the smallest i with x[i] infinite or NaN, or -1.
+// func firstNonFinite(x *float32, n int) (ret int)
+TEXT ·firstNonFinite(SB), NOSPLIT, $0-24
+	VMOVUPS expMask<>(SB), Y14
+	MOVQ x+0(FP), R12
+	MOVQ x+0(FP), DI
+	MOVQ n+8(FP), CX
+	SUBQ $8, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	VMOVUPS (DI), Y0
+	VPAND Y14, Y0, Y0
+	VPCMPEQD Y14, Y0, Y0
+	VMOVMSKPS Y0, AX
+	TESTL AX, AX
+	JNE  found
+	ADDQ $32, DI
+	SUBQ $8, CX
+	JGE  loop
+rest:
+	ADDQ $8, CX
+	JEQ  done
+	LEAQ restMask<>+32(SB), AX
+	SHLQ $2, CX
+	SUBQ CX, AX
+	VMOVDQU (AX), Y15
+	VMASKMOVPS (DI), Y15, Y0
+	VPAND Y14, Y0, Y0
+	VPCMPEQD Y14, Y0, Y0
+	VMOVMSKPS Y0, AX
+	TESTL AX, AX
+	JNE  found
+done:
+	MOVQ $-1, ret+16(FP)
+	VZEROUPPER
+	RET
+found:
+	BSFL AX, AX
+	SUBQ R12, DI
+	SHRQ $2, DI
+	ADDQ DI, AX
+	MOVQ AX, ret+16(FP)
+	VZEROUPPER
+	RET

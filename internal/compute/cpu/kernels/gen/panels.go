@@ -81,5 +81,23 @@ interleave32 makes pairs of 32 columns of 16-bit elements from two rows at a tim
 	f.op("DECQ CX")
 	f.op("JNE  loop")
 	f.end()
+
+	fn = f.begin("gather16", "", `
+gather16 copies 16 columns of k rows, lds bytes apart, into consecutive rows of 16:
+
+	for i := range k {
+		copy(dst[16*i:16*i+16], src[i*lds/4:])
+	}`, "dst *float32", "src *float32", "lds int", "k int")
+	f.load(fn, "dst", "DI", "src", "SI", "lds", "R9", "k", "CX")
+	f.label("loop")
+	f.op("VMOVUPS (SI), Y0")
+	f.op("VMOVUPS 32(SI), Y1")
+	f.op("VMOVUPS Y0, (DI)")
+	f.op("VMOVUPS Y1, 32(DI)")
+	f.op("ADDQ R9, SI")
+	f.op("ADDQ $64, DI")
+	f.op("DECQ CX")
+	f.op("JNE  loop")
+	f.end()
 	return f
 }

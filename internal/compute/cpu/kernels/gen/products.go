@@ -10,7 +10,7 @@ import (
 var (
 	dpShapes   = []shape{{1, 12, 16}, {1, 12, 32}, {1, 6, 64}} // VDPBF16PS, 16 columns a vector
 	wideShapes = []shape{{1, 6, 16}, {1, 3, 32}, {1, 1, 64}}   // FMA on bfloat16 panels, 8 columns a vector
-	f32Shapes  = []shape{{1, 6, 16}, {1, 3, 32}}               // FMA on float32 rows, 8 columns a vector
+	f32Shapes  = []shape{{1, 12, 8}, {1, 6, 16}, {1, 3, 32}}   // FMA on float32 rows, 8 columns a vector
 )
 
 type shape struct{ low, high, cols int }
@@ -74,8 +74,10 @@ func (f *file) tile(t tileLoop) {
 	f.op("MOVQ tile_ldb(R14), R11")
 	f.op("MOVQ tile_tiles(R14), BX")
 	f.op("MOVQ tile_c(R14), DX")
+	f.op("MOVQ $0, tile_skip(R14)")
 	f.label("tile")
 	f.op("MOVQ tile_a(R14), SI")
+	f.op("ADDQ tile_skip(R14), SI")
 	if t.rows > 3 {
 		f.op("LEAQ (R9)(R9*2), R13")
 		for i := 1; 3*i < t.rows; i++ {
@@ -141,7 +143,7 @@ func (f *file) tile(t tileLoop) {
 		f.op("ADDQ R8, DX")
 	}
 	f.op("IMUL3Q $%d, R9, R13", t.rows)
-	f.op("ADDQ R13, tile_a(R14)")
+	f.op("ADDQ R13, tile_skip(R14)")
 	f.op("DECQ BX")
 	f.op("JNE  tile")
 	f.end()
@@ -267,7 +269,7 @@ func (f *file) wideTile(rows, cols int) {
 	f.tile(t)
 }
 
-// f32Tile multiplies float32 with float32, both with free strides (AVX2, FMA). R12 is the stride of A in k.
+// f32Tile multiplies float32 with float32, both with free strides (AVX2, FMA). CX is the stride of A in k; AX counts.
 func (f *file) f32Tile(rows, cols int) {
 	nv := cols / 8
 	f.tile(tileLoop{
@@ -284,13 +286,15 @@ func (f *file) f32Tile(rows, cols int) {
 		advance: func(int) {}, // a part of the step, as the strides are in registers
 		step: func() {
 			a := rows * nv
-			if nv == 2 {
-				f.op("VMOVUPS b+0(DI), Y12")
-				f.op("VMOVUPS b+32(DI), Y13")
+			if nv <= 2 {
+				for v := range nv {
+					f.op("VMOVUPS b+%d(DI), Y%d", 32*v, 12+v)
+				}
 				for r := range rows {
-					f.op("VBROADCASTSS %s, Y14", aRow(r, 0))
-					f.op("VFMADD231PS Y12, Y14, Y%d", r*2)
-					f.op("VFMADD231PS Y13, Y14, Y%d", r*2+1)
+					f.op("VBROADCASTSS %s, Y%d", aRow(r, 0), 14)
+					for v := range nv {
+						f.op("VFMADD231PS Y%d, Y%d, Y%d", 12+v, 14, r*nv+v)
+					}
 				}
 			} else {
 				for r := range rows {

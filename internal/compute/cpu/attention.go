@@ -1,0 +1,216 @@
+package cpu
+
+import (
+	"math"
+
+	"cria/internal/compute"
+)
+
+// queryBlock is how many queries of a segment a task handles: rows of scores are whole, (queryBlock, keys) is all that
+// exists of the score matrix.
+const queryBlock = compute.BlockRows
+
+// fewQueries is up to how many query rows scores are made by dot products instead of packing the keys.
+const fewQueries = 4
+
+// task is one block of queries of one segment.
+type task struct {
+	seg  *compute.Segment
+	rows compute.Span // counted from Pass.Rows.From
+}
+
+// tasks lists the blocks of a pass, last one first.
+func tasks(ps *compute.Pass) (out []task) {
+	ps.Blocks(func(i int, rows compute.Span) { out = append(out, task{&ps.Segments[i], rows}) })
+	return out
+}
+
+// keySpans lists the key rows that the queries of a task see: the context, then the segment's own rows up to the last
+// query, and their number.
+func (t *task) keySpans(ps *compute.Pass) (spans []compute.Span, n int) {
+	spans = append(spans, t.seg.Context...)
+	spans = append(spans, compute.Span{From: ps.KV + t.seg.From, To: ps.KV + t.rows.To})
+	for _, s := range spans {
+		n += s.Len()
+	}
+	return spans, n
+}
+
+// scores sets s (queries, keys; ld keys apart) to q kᵀ for one head; q is row-major with stride ldq.
+func (b *Backend) scores(w *worker, s []float32, ld int, q []float32, ldq, m, d int, k *buffer, col int, spans []compute.Span) {
+	if m <= fewQueries {
+		for i := range m {
+			j, qi := i*ld, q[i*ldq:][:d]
+			for _, sp := range spans {
+				for r := sp.From; r < sp.To; r++ {
+					s[j] = float32(b.level.Dot(qi, k.d[r*k.cols+col:][:d]))
+					j++
+				}
+			}
+		}
+		return
+	}
+	b.level.Product(s, ld, q, ldq, 1, w.keys, ld, m, ld, d, false)
+}
+
+// transposed makes w.keys the (d, n) transpose of one head of the rows spans of k.
+func (b *Backend) transposed(dst *[]float32, k *buffer, col, d int, spans []compute.Span, n int) {
+	t, at := grow(dst, d*n), 0
+	for _, sp := range spans {
+		b.level.Transpose(t[at:], n, k.d[sp.From*k.cols+col:], k.cols, sp.Len(), d)
+		at += sp.Len()
+	}
+}
+
+// causal is the number of keys that query i of a task sees, of n that its last one sees.
+func (t *task) causal(i, n int) int { return n - (t.rows.Len() - 1 - i) }
+
+func (b *Backend) AttentionForward(ps *compute.Pass, h compute.Heads, out, lse, q, k, v compute.Buffer) {
+	ts, qs, ks, vs, os := tasks(ps), buf(q), buf(k), buf(v), buf(out)
+	group, scale := h.H/h.KV, float32(1/math.Sqrt(float64(h.D)))
+	b.pool.Run(len(ts)*h.KV, func(id, ti int) {
+		w, t, kv := &b.workers[id], &ts[ti/h.KV], ti%h.KV
+		spans, n := t.keySpans(ps)
+		m, row := t.rows.Len(), ps.Rows.From+t.rows.From
+		s := grow(&w.s, m*n)
+		if m > fewQueries {
+			b.transposed(&w.keys, ks, kv*h.D, h.D, spans, n)
+		}
+		for hd := kv * group; hd < (kv+1)*group; hd++ {
+			b.scores(w, s, n, qs.from(row)[hd*h.D:], qs.cols, m, h.D, ks, kv*h.D, spans)
+			for i := range m {
+				see := t.causal(i, n)
+				p := s[i*n:][:n]
+				top := b.level.Max(p[:see]) * scale
+				sum := b.level.ExpSum(p[:see], p[:see], scale, top)
+				b.level.Scale(p[:see], float32(1/sum))
+				clear(p[see:])
+				buf(lse).row(row + i)[hd] = top + float32(math.Log(sum))
+			}
+			o, at := os.from(row)[hd*h.D:], 0
+			for si, sp := range spans {
+				b.level.Product(o, os.cols, s[at:], n, 1, vs.d[sp.From*vs.cols+kv*h.D:], vs.cols, m, h.D, sp.Len(), si > 0)
+				at += sp.Len()
+			}
+		}
+	})
+}
+
+// AttentionBackward runs twice over the scores: once by blocks of queries for dq, once by blocks of keys for dk and dv, so
+// that every result belongs to one task and all its terms come in one order.
+func (b *Backend) AttentionBackward(ps *compute.Pass, h compute.Heads, dq, dk, dv, dout, out, lse, q, k, v compute.Buffer) {
+	a := &attentionBackward{b: b, h: h, group: h.H / h.KV, scale: float32(1 / math.Sqrt(float64(h.D))),
+		from: ps.Rows.From, q: buf(q), k: buf(k), v: buf(v), do: buf(dout), lse: buf(lse), dq: buf(dq), dk: buf(dk), dv: buf(dv)}
+	a.delta = grow(&b.delta, ps.Rows.Len()*h.H)
+	b.rows(ps.Rows.Len(), func(_ *worker, t int) {
+		o, do := buf(out).row(ps.Rows.From+t), a.do.row(ps.Rows.From+t)
+		for hd := range h.H {
+			a.delta[t*h.H+hd] = float32(b.level.Dot(o[hd*h.D:][:h.D], do[hd*h.D:][:h.D]))
+		}
+	})
+	ts := tasks(ps)
+	b.pool.Run(len(ts)*h.KV, func(id, i int) { a.queries(&b.workers[id], ps, &ts[i/h.KV], i%h.KV) })
+	blocks := keyBlocks(ps, ts)
+	b.pool.Run(len(blocks)*h.KV, func(id, i int) { a.keys(&b.workers[id], ps, &blocks[i/h.KV], i%h.KV) })
+}
+
+type attentionBackward struct {
+	b                            *Backend
+	h                            compute.Heads
+	group, from                  int
+	scale                        float32
+	q, k, v, do, lse, dq, dk, dv *buffer
+	delta                        []float32
+}
+
+// gradient sets w.s to the probabilities and w.dp to the gradients of the scores of one block of queries (m) and keys
+// (n, of which query i sees see(i)). w.keys and w.values hold the transposed keys and values.
+func (a *attentionBackward) gradient(w *worker, t *task, hd, m, n int, see func(i int) int) {
+	row := a.from + t.rows.From
+	s, dp := grow(&w.s, m*n), grow(&w.dp, m*n)
+	a.b.level.Product(s, n, a.q.from(row)[hd*a.h.D:], a.q.cols, 1, w.keys, n, m, n, a.h.D, false)
+	a.b.level.Product(dp, n, a.do.from(row)[hd*a.h.D:], a.do.cols, 1, w.values, n, m, n, a.h.D, false)
+	for i := range m {
+		e := see(i)
+		p, d := s[i*n:][:n], dp[i*n:][:n]
+		a.b.level.Exp(p[:e], p[:e], a.scale, a.lse.row(row + i)[hd], 1)
+		clear(p[e:])
+		a.b.level.SoftmaxBackward(d[:e], p[:e], d[:e], a.delta[(t.rows.From+i)*a.h.H+hd], a.scale)
+		clear(d[e:])
+	}
+}
+
+// queries sets dq = dS k for one block of queries and the heads of one key-value head.
+func (a *attentionBackward) queries(w *worker, ps *compute.Pass, t *task, kv int) {
+	spans, n := t.keySpans(ps)
+	m, row, col := t.rows.Len(), a.from+t.rows.From, kv*a.h.D
+	a.b.transposed(&w.keys, a.k, col, a.h.D, spans, n)
+	a.b.transposed(&w.values, a.v, col, a.h.D, spans, n)
+	for hd := kv * a.group; hd < (kv+1)*a.group; hd++ {
+		a.gradient(w, t, hd, m, n, func(i int) int { return t.causal(i, n) })
+		at := 0
+		for si, sp := range spans {
+			a.b.level.Product(a.dq.from(row)[hd*a.h.D:], a.dq.cols, w.dp[at:], n, 1, a.k.d[sp.From*a.k.cols+col:], a.k.cols, m, a.h.D, sp.Len(), si > 0)
+			at += sp.Len()
+		}
+	}
+}
+
+// keyBlock is a run of key rows and the query blocks that see it, last one first.
+type keyBlock struct {
+	rows    compute.Span // of the key and value buffers
+	queries []task
+}
+
+// keyBlocks divides all key rows that a pass sees into blocks.
+func keyBlocks(ps *compute.Pass, ts []task) (out []keyBlock) {
+	index := map[compute.Span]int{} // by span
+	add := func(s compute.Span, t task) {
+		for from := s.From; from < s.To; from += queryBlock {
+			b := compute.Span{From: from, To: min(from+queryBlock, s.To)}
+			i, ok := index[b]
+			if !ok {
+				i = len(out)
+				index[b] = i
+				out = append(out, keyBlock{rows: b})
+			}
+			out[i].queries = append(out[i].queries, t)
+		}
+	}
+	for _, t := range ts {
+		for _, c := range t.seg.Context {
+			add(c, t)
+		}
+		add(compute.Span{From: ps.KV + t.seg.From, To: ps.KV + t.seg.To}, t)
+	}
+	return out
+}
+
+// keys adds dk = dSᵀ q and dv = Pᵀ dout of one block of keys and one key-value head.
+func (a *attentionBackward) keys(w *worker, ps *compute.Pass, kb *keyBlock, kv int) {
+	n, col, d := kb.rows.Len(), kv*a.h.D, a.h.D
+	spans := []compute.Span{kb.rows}
+	a.b.transposed(&w.keys, a.k, col, d, spans, n)
+	a.b.transposed(&w.values, a.v, col, d, spans, n)
+	dk, dv := a.dk.from(kb.rows.From)[col:], a.dv.from(kb.rows.From)[col:]
+	for i := range kb.queries {
+		t := &kb.queries[i]
+		own := kb.rows.From >= ps.KV+t.seg.From && kb.rows.To <= ps.KV+t.seg.To
+		first := kb.rows.From - ps.KV // as a row of the pass, if own
+		if own && t.rows.To <= first {
+			continue // all of the queries come before these keys
+		}
+		see := func(i int) int {
+			if own {
+				return max(0, min(n, t.rows.From+i+1-first))
+			}
+			return n
+		}
+		m, row := t.rows.Len(), a.from+t.rows.From
+		for hd := kv * a.group; hd < (kv+1)*a.group; hd++ {
+			a.gradient(w, t, hd, m, n, see)
+			a.b.level.Product(dk, a.dk.cols, w.dp, 1, n, a.q.from(row)[hd*d:], a.q.cols, n, d, m, true)
+			a.b.level.Product(dv, a.dv.cols, w.s, 1, n, a.do.from(row)[hd*d:], a.do.cols, n, d, m, true)
+		}
+	}
+}

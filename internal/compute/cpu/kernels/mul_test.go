@@ -1,0 +1,255 @@
+package kernels
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"cria/internal/half"
+)
+
+// guard stands around every result of a kernel under test; it must survive.
+const guard = float32(-12345.5)
+
+func guarded(n int) (all, inner []float32) {
+	all = make([]float32, n+2*40)
+	for i := range all {
+		all[i] = guard
+	}
+	return all, all[40 : 40+n : 40+n]
+}
+
+func checkGuard(t *testing.T, what string, all []float32) {
+	t.Helper()
+	for i := range 40 {
+		if all[i] != guard || all[len(all)-1-i] != guard {
+			t.Fatalf("%s: wrote outside its result", what)
+		}
+	}
+}
+
+func normal(r *rand.Rand, n int) []float32 {
+	x := make([]float32, n)
+	for i := range x {
+		x[i] = float32(r.NormFloat64())
+	}
+	return x
+}
+
+// bf16 rounds a matrix and returns it as bytes and as values.
+func bf16(x []float32) (raw []byte, values []float32) {
+	raw, values = make([]byte, 2*len(x)), make([]float32, len(x))
+	for i, v := range x {
+		h := half.ToBFloat16(v)
+		binary.LittleEndian.PutUint16(raw[2*i:], h)
+		values[i] = half.BFloat16(h)
+	}
+	return raw, values
+}
+
+// ariths are all kinds of arithmetic that can run here.
+func ariths() []Arith {
+	var a []Arith
+	for _, l := range Levels() {
+		a = append(a, Arith{l, false}, Arith{l, true})
+	}
+	return a
+}
+
+// mulCase is a product with everything that is needed to judge it.
+type mulCase struct {
+	ar      Arith
+	m, k, n int
+	order   Order
+	bf16    bool // of the panels
+	a, b    []float32
+	op      Operand
+	p       *Panels
+}
+
+func newMulCase(r *rand.Rand, ar Arith, m, k, n int, order Order, weights bool) *mulCase {
+	c := &mulCase{ar: ar, m: m, k: k, n: n, order: order, bf16: weights || ar.BF16}
+	c.a = normal(r, m*k)
+	src := normal(r, k*n)
+	rows, ld := k, n
+	if order == NK {
+		rows, ld = n, k
+	}
+	pad := r.IntN(3)
+	c.p = NewPanels(ar.Level, k, n, c.bf16)
+	spread := make([]float32, rows*(ld+pad))
+	for i := range rows {
+		copy(spread[i*(ld+pad):], src[i*ld:][:ld])
+	}
+	raw, rounded := bf16(spread)
+	if weights {
+		odd := append([]byte{0}, raw...)[1:] // not aligned
+		for i := range c.p.Count() {
+			c.p.PackBF16(i, i+1, odd, order, ld+pad)
+		}
+	} else {
+		for i := range c.p.Count() {
+			c.p.PackF32(i, i+1, spread, order, ld+pad)
+		}
+	}
+	if c.bf16 {
+		spread = rounded
+	}
+	c.b = make([]float32, k*n)
+	for i := range k {
+		for j := range n {
+			if order == NK {
+				c.b[i*n+j] = spread[j*(ld+pad)+i]
+			} else {
+				c.b[i*n+j] = spread[i*(ld+pad)+j]
+			}
+		}
+	}
+	c.op.Reset(ar, m, k)
+	c.op.SetRows(0, m, c.a, k)
+	if ar.BF16 {
+		_, c.a = bf16(c.a)
+	}
+	return c
+}
+
+// check compares a result (row stride ldc, added to what was there before) with the sum in float64. The error of a chain
+// of k additions is at most k eps/2 times the sum of the absolute values (Higham 2002, section 3.1).
+func (c *mulCase) check(t *testing.T, got []float32, ldc int, before float64) {
+	t.Helper()
+	for i := range c.m {
+		for j := range c.n {
+			sum, norm := before, math.Abs(before)
+			for k := range c.k {
+				x := float64(c.a[i*c.k+k]) * float64(c.b[k*c.n+j])
+				sum += x
+				norm += math.Abs(x)
+			}
+			if d := math.Abs(sum - float64(got[i*ldc+j])); !(d <= float64(c.k+2)*norm*0x1p-24) {
+				t.Fatalf("%v %dx%dx%d: C[%d][%d] = %v, want %v (error %.3g, norm %.3g)", c.ar, c.m, c.k, c.n, i, j, got[i*ldc+j], sum, d, norm)
+			}
+		}
+	}
+}
+
+func (c *mulCase) String() string {
+	return fmt.Sprintf("%v/bf16=%v/%dx%dx%d/order=%d/bf16panels=%v", c.ar.Level, c.ar.BF16, c.m, c.k, c.n, c.order, c.bf16)
+}
+
+func TestMul(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	sizes := [][3]int{{1, 1, 1}, {1, 64, 64}, {1, 577, 129}, {2, 33, 100}, {3, 100, 65}, {4, 17, 31}, {5, 7, 47}, {6, 96, 96}, {7, 31, 16},
+		{11, 48, 17}, {12, 64, 32}, {13, 65, 33}, {25, 1100, 40}, {97, 8, 80}, {100, 3, 300}}
+	for _, ar := range ariths() {
+		for _, s := range sizes {
+			for _, order := range []Order{KN, NK} {
+				for _, weights := range []bool{false, true} {
+					c := newMulCase(r, ar, s[0], s[1], s[2], order, weights)
+					ldc := c.n + r.IntN(5)
+					all, out := guarded((c.m-1)*ldc + c.n)
+					c.p.Mul(out, ldc, &c.op, 0, c.m, 0, c.n, false)
+					checkGuard(t, c.String(), all)
+					c.check(t, out, ldc, 0)
+					for i := range c.m {
+						for j := c.n; j < ldc && i+1 < c.m; j++ {
+							if out[i*ldc+j] != guard {
+								t.Fatalf("%v: wrote between rows", c)
+							}
+						}
+					}
+					for i := range out {
+						out[i] = 3
+					}
+					c.p.Mul(out, ldc, &c.op, 0, c.m, 0, c.n, true)
+					checkGuard(t, c.String(), all)
+					c.check(t, out, ldc, 3)
+				}
+			}
+		}
+	}
+}
+
+// TestMulSameBits asks that an element does not depend on the ranges of a call, nor on the other rows.
+func TestMulSameBits(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for _, ar := range ariths() {
+		for _, weights := range []bool{false, true} {
+			m, k, n := 101, 1061, 333
+			c := newMulCase(r, ar, m, k, n, KN, weights)
+			whole := make([]float32, m*n)
+			c.p.Mul(whole, n, &c.op, 0, m, 0, n, false)
+			for range 40 {
+				m0, n0 := r.IntN(m), r.IntN(c.p.Count())
+				m1 := min(m0+1+r.IntN(30), m)
+				n1 := n0 + 1 + r.IntN(c.p.Count()-n0)
+				var op Operand
+				op.Reset(ar, m1-m0, k)
+				op.SetRows(0, m1-m0, c.a[m0*k:], k)
+				got := make([]float32, (m1-m0)*n)
+				c.p.Mul(got, n, &op, 0, m1-m0, n0*PanelWidth, min(n1*PanelWidth, n), false)
+				for i := m0; i < m1; i++ {
+					for j := n0 * PanelWidth; j < min(n1*PanelWidth, n); j++ {
+						if g := got[(i-m0)*n+j]; math.Float32bits(g) != math.Float32bits(whole[i*n+j]) {
+							t.Fatalf("%v rows %d:%d panels %d:%d: C[%d][%d] = %v, whole %v", c, m0, m1, n0, n1, i, j, g, whole[i*n+j])
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+func FuzzMul(f *testing.F) {
+	f.Add(uint64(1), uint8(5), uint16(70), uint8(33), uint8(0))
+	f.Add(uint64(2), uint8(13), uint16(1030), uint8(64), uint8(7))
+	f.Fuzz(func(t *testing.T, seed uint64, m uint8, k uint16, n uint8, flags uint8) {
+		r := rand.New(rand.NewPCG(seed, 0))
+		a := ariths()
+		c := newMulCase(r, a[int(flags>>2)%len(a)], int(m)%40+1, int(k)%1500+1, int(n)+1, Order(flags&1), flags&2 != 0)
+		all, out := guarded(c.m * c.n)
+		c.p.Mul(out, c.n, &c.op, 0, c.m, 0, c.n, false)
+		checkGuard(t, c.String(), all)
+		c.check(t, out, c.n, 0)
+	})
+}
+
+func BenchmarkMul(b *testing.B) {
+	for _, ar := range ariths() {
+		if ar.Level == Generic || ar.Level == AVX2 && ar.BF16 || ar.Level == AVX512BF16 && !ar.BF16 {
+			continue
+		}
+		peak := PeakF32(ar.Level)
+		if ar.BF16 {
+			peak = PeakBF16(ar.Level)
+		}
+		for _, kn := range [][2]int{{576, 192}, {576, 576}, {576, 1536}, {1536, 576}, {576, 49152}, {4096, 1024}, {4096, 4096}, {4096, 14336}, {14336, 4096}} {
+			k, n := kn[0], kn[1]
+			p := NewPanels(ar.Level, k, n, true)
+			for i := range p.h {
+				p.h[i] = half.ToBFloat16(float32(i%13) - 6)
+			}
+			for _, m := range []int{1, 2, 4, 64, 256, 1000} {
+				if float64(m)*float64(k)*float64(n) > 2e10 {
+					continue
+				}
+				b.Run(fmt.Sprintf("%v/k%d/n%d/m%d", ar.Level, k, n, m), func(b *testing.B) {
+					var op Operand
+					op.Reset(ar, m, k)
+					row := make([]float32, k)
+					for i := range row {
+						row[i] = float32(i%7) - 3
+					}
+					for i := range m {
+						op.SetRow(i, row)
+					}
+					c := make([]float32, m*n)
+					seconds := best(b, func() { p.Mul(c, n, &op, 0, m, 0, n, false) })
+					reportRate(b, 2*float64(m)*float64(k)*float64(n), seconds, peak)
+					b.ReportMetric(2*float64(k)*float64(n)/seconds/1e9, "GB/s")
+				})
+			}
+		}
+	}
+}
