@@ -66,7 +66,7 @@ func translatePython(expr string) (string, error) {
 		case inSet && c == ']' && i > set:
 			set = -1
 		case inSet && c == '[' && strings.HasPrefix(rest, ":"):
-			return "", fmt.Errorf("[: inside a set means different things in Python and here; write \\[:")
+			return "", fmt.Errorf("[: inside a set means different things in Python and here, put a backslash before the bracket")
 		case inSet:
 		case c == '[':
 			set = i + 1

@@ -181,7 +181,7 @@ func (c *Config) checkUnused(m *llama.Config) error {
 	return errors.Join(errs...)
 }
 
-// patternKey is a pattern's entry with its key as PEFT 0.11.1 and as PEFT from 0.14 on matches it.
+// patternKey is a pattern's entry with its key as PEFT 0.11.1 and as PEFT from 0.15 on matches it.
 type patternKey struct {
 	PatternEntry
 	old, later *pythonRegexp
@@ -236,7 +236,8 @@ func (p *patterns) old(name string) (r, alpha float64) {
 	return get(p.rank, p.r), get(p.alpha, p.loraAlpha)
 }
 
-// later is the rule from PEFT 0.14 on (peft.utils.other.get_pattern_key): each pattern is searched by itself.
+// later is the rule of peft.utils.other.get_pattern_key from PEFT 0.15 on: each pattern is searched by itself. (0.14 did so
+// too, and matched a key as 0.11.1.)
 func (p *patterns) later(name string) (r, alpha float64) {
 	first := func(keys []patternKey, otherwise float64) float64 {
 		if i := slices.IndexFunc(keys, func(k patternKey) bool { return k.later.matches(name) }); i >= 0 {

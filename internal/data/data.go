@@ -33,8 +33,9 @@ func (e Example) Where() string {
 // Ignore elsewhere, as in a Hugging Face data set: the model at position i-1 predicts Labels[i], so Labels[0] has no
 // effect.
 type Row struct {
-	IDs    []int32
-	Labels []int32
+	IDs     []int32
+	Labels  []int32
+	Example int // index of the example that it was made from; set by Encode
 }
 
 // Labelled returns the number of tokens that enter the loss: labels from the second position on that are not Ignore.

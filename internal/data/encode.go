@@ -56,7 +56,7 @@ func Encode(ctx context.Context, examples []Example, encode RowFunc, opt Options
 	report := Report{Examples: len(examples)}
 	var tooLong Tally
 	rows := make([]Row, 0, len(examples))
-	for _, e := range examples {
+	for i, e := range examples {
 		if err := ctx.Err(); err != nil {
 			return nil, report, err
 		}
@@ -89,6 +89,7 @@ func Encode(ctx context.Context, examples []Example, encode RowFunc, opt Options
 		}
 		report.Tokens += len(row.IDs)
 		report.Labelled += labelled
+		row.Example = i
 		rows = append(rows, row)
 	}
 	report.Rows = len(rows)

@@ -231,9 +231,9 @@ func TestEncodeLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Row{
-		{[]int32{'s', 'a', 'b', 'e'}, []int32{Ignore, Ignore, 'b', 'e'}},
-		{[]int32{'s', 'a', 'a', 'a'}, []int32{Ignore, Ignore, Ignore, Ignore}},
-		{[]int32{'s', 'a', 'a', 'b'}, []int32{Ignore, Ignore, Ignore, 'b'}},
+		{IDs: []int32{'s', 'a', 'b', 'e'}, Labels: []int32{Ignore, Ignore, 'b', 'e'}},
+		{IDs: []int32{'s', 'a', 'a', 'a'}, Labels: []int32{Ignore, Ignore, Ignore, Ignore}},
+		{IDs: []int32{'s', 'a', 'a', 'b'}, Labels: []int32{Ignore, Ignore, Ignore, 'b'}},
 	}
 	for i := range want {
 		if !slices.Equal(rows[i].IDs, want[i].IDs) || !slices.Equal(rows[i].Labels, want[i].Labels) {
@@ -299,4 +299,3 @@ func FuzzTemplate(f *testing.F) {
 		}
 	})
 }
-

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"cria/internal/compute"
+	"cria/internal/compute/cpu"
+	"cria/internal/compute/cpu/kernels"
 	"cria/internal/llama"
 	"cria/internal/pack"
 	"cria/internal/safetensors"
@@ -116,7 +118,11 @@ func read(m *llama.Model, b compute.Buffer) []float32 {
 
 // backends are the implementations that must give the reference's numbers.
 func backends() map[string]compute.Backend {
-	return map[string]compute.Backend{"plain": &compute.Plain[float32]{}}
+	out := map[string]compute.Backend{"plain": &compute.Plain[float32]{}}
+	for _, level := range kernels.Levels() {
+		out["cpu "+level.String()] = cpu.New(cpu.Options{Threads: 3, Level: &level})
+	}
+	return out
 }
 
 func forEachBackend(t *testing.T, f func(t *testing.T, be compute.Backend)) {

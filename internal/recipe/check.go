@@ -36,7 +36,7 @@ func (l *loader) check() {
 	for i := range table {
 		if k := &table[i]; k.required && !l.faulty(k.Name) && isUnset(k.value(r)) {
 			l.errs = append(l.errs, &Error{File: r.file, Key: k.Name, place: r.places[k.Name],
-				Reason: "is required: " + strings.ToLower(k.Meaning[:1]) + k.Meaning[1:]})
+				Reason: "is required: " + lowerFirst(k.Meaning)})
 		}
 	}
 	if r.OutputDir == "" && !l.faulty("output_dir") {
@@ -155,9 +155,17 @@ func (l *loader) checkEngine() {
 	}
 	for _, k := range table {
 		if k.noEffect && k.Name != "bf16" && k.Name != "fp16" && r.IsSet(k.Name) {
-			l.note("%s has no effect: %s", k.Name, strings.ToLower(k.Meaning[:1])+k.Meaning[1:])
+			l.note("%s has no effect: %s", k.Name, lowerFirst(k.Meaning))
 		}
 	}
+}
+
+// lowerFirst makes a sentence the end of another one.
+func lowerFirst(s string) string {
+	if word, _, _ := strings.Cut(s, " "); word != strings.ToUpper(word[:1])+strings.ToLower(word[1:]) {
+		return s // a name such as AdamW
+	}
+	return strings.ToLower(s[:1]) + s[1:]
 }
 
 func (l *loader) note(format string, args ...any) {

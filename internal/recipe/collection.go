@@ -172,18 +172,18 @@ func (v numbers) decode(n *yaml.Node, report reporter) {
 	}
 }
 
-// pattern is a mapping of module names or regular expressions to whole numbers from 1 to high.
+// pattern is a Pattern of whole numbers from 1 to high.
 type pattern struct {
-	p    *map[string]int
+	p    *Pattern
 	high int64
 }
 
 func (v pattern) kind() string { return "a mapping of module names to whole numbers of at least 1" }
 func (v pattern) target() any  { return v.p }
 func (v pattern) encode() string {
-	var items []string
-	for _, k := range slices.Sorted(maps.Keys(*v.p)) {
-		items = append(items, quote(k)+": "+strconv.Itoa((*v.p)[k]))
+	items := make([]string, len(*v.p))
+	for i, e := range *v.p {
+		items[i] = quote(e.Key) + ": " + strconv.Itoa(e.Value)
 	}
 	return "{" + strings.Join(items, ", ") + "}"
 }
@@ -192,7 +192,7 @@ func (v pattern) decode(n *yaml.Node, report reporter) {
 		report(n, "", mismatch(v, n))
 		return
 	}
-	m := map[string]int{}
+	var list Pattern
 	pairs(n, report, func(key string, k, e *yaml.Node) {
 		i, ok := wholeOf(e, 1, v.high)
 		switch {
@@ -201,12 +201,9 @@ func (v pattern) decode(n *yaml.Node, report reporter) {
 		case !ok:
 			report(e, "."+key, mismatch(integer{low: 1, high: v.high}, e))
 		}
-		m[key] = int(i)
+		list = append(list, PatternEntry{key, int(i)})
 	})
-	*v.p = m
-	if len(m) == 0 {
-		*v.p = nil
-	}
+	*v.p = list
 }
 
 // targets is TargetModules.

@@ -3,6 +3,7 @@ package recipe
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 )
@@ -39,7 +40,7 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Errors are all faults of a recipe: those of the file in its order, then those of the command line.
+// Errors are all faults of a recipe: those of the file in its order, those of the command line, and what is missing.
 type Errors []*Error
 
 func (e Errors) Error() string {
@@ -60,7 +61,13 @@ func (e Errors) Unwrap() []error {
 }
 
 func (e Errors) sort() {
+	source := func(p place) int {
+		if p == (place{}) {
+			return math.MaxInt
+		}
+		return p.Override
+	}
 	slices.SortStableFunc(e, func(a, b *Error) int {
-		return cmp.Or(cmp.Compare(a.Override, b.Override), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+		return cmp.Or(cmp.Compare(source(a.place), source(b.place)), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
 }

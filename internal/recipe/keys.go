@@ -1,8 +1,10 @@
 package recipe
 
 import (
+	"fmt"
 	"math"
 	"strings"
+	"text/tabwriter"
 )
 
 // Key describes one key of a recipe.
@@ -152,7 +154,7 @@ var table = []Key{
 		value:   func(r *Recipe) value { return text{&r.OutputDir} }},
 	{Name: "resume_from_checkpoint", Section: sectionLog, Reference: trainingArguments,
 		Meaning: "`true` goes on from the newest whole checkpoint in output_dir, or starts where there is none; a directory names the checkpoint",
-		value:   func(r *Recipe) value { return resume{&r.ResumeFromCheckpoint} }, optional: true},
+		value:   func(r *Recipe) value { return resume{&r.ResumeFromCheckpoint} }},
 	{Name: "logging_steps", Section: sectionLog, Reference: trainingArguments,
 		Meaning: "Steps from one log entry to the next; below 1, a share of all steps",
 		value:   func(r *Recipe) value { return interval{&r.LoggingSteps, false} }},
@@ -245,6 +247,25 @@ func Keys() []Key {
 		keys[i] = k
 	}
 	return keys
+}
+
+// Help returns the keys as text for --help: name, default and meaning, by section.
+func Help() string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	section := ""
+	for _, k := range Keys() {
+		if k.Section != section {
+			if section != "" {
+				fmt.Fprintln(w)
+			}
+			section = k.Section
+			fmt.Fprintf(w, "%s:\n", section)
+		}
+		fmt.Fprintf(w, "  %s\t%s\t%s\n", k.Name, k.Default, strings.ReplaceAll(k.Meaning, "`", ""))
+	}
+	w.Flush()
+	return b.String()
 }
 
 func findKey(name string) *Key {

@@ -55,7 +55,11 @@ type loader struct {
 func parse(path string, content []byte, overrides []string) (*Recipe, error) {
 	l := &loader{recipe: defaults()}
 	l.recipe.file = path
-	if root := l.document(content); root != nil {
+	root := l.document(content)
+	if len(l.errs) > 0 {
+		return nil, l.errs
+	}
+	if root != nil {
 		l.mapping("", root)
 	}
 	for i, o := range overrides {
@@ -73,10 +77,7 @@ func parse(path string, content []byte, overrides []string) (*Recipe, error) {
 
 // fail adds a fault at a line and column of the source being read.
 func (l *loader) fail(line, column int, key, format string, args ...any) {
-	p := l.source
-	if p.Override == 0 {
-		p.Line, p.Column = line, column
-	}
+	p := l.at(&yaml.Node{Line: line, Column: column})
 	l.errs = append(l.errs, &Error{File: l.recipe.file, place: p, Key: key, Reason: fmt.Sprintf(format, args...)})
 }
 
@@ -204,6 +205,7 @@ func (l *loader) set(name string, k, v *yaml.Node) {
 		switch {
 		case isNull(v):
 		case v.Kind == yaml.MappingNode:
+			l.recipe.places[g] = l.at(v)
 			l.mapping(g+".", v)
 		default:
 			l.fail(v.Line, v.Column, name, "must be a mapping of keys to values, not %s", show(v))
@@ -228,11 +230,16 @@ func (l *loader) set(name string, k, v *yaml.Node) {
 	value.decode(v, func(n *yaml.Node, suffix, reason string) {
 		l.fail(n.Line, n.Column, name+clip(suffix), "%s", reason)
 	})
+	l.recipe.places[name] = l.at(v)
+}
+
+// at returns the place of a node of the source being read.
+func (l *loader) at(n *yaml.Node) place {
 	p := l.source
 	if p.Override == 0 {
-		p.Line, p.Column = v.Line, v.Column
+		p.Line, p.Column = n.Line, n.Column
 	}
-	l.recipe.places[name] = p
+	return p
 }
 
 // explicitTag returns the first node at or directly below n whose type is written out (!!str 8), or nil. Nothing deeper is
@@ -270,15 +277,15 @@ func (l *loader) override(o string) {
 }
 
 // overrideNode makes a node of an override's value. Lists, mappings and quoted scalars are YAML; anything else is a plain
-// scalar, whatever characters it has, so that text needs no quotes.
+// scalar, whatever characters it has, so that text needs no quotes; null takes an optional key back to none.
 func overrideNode(name, value string) (*yaml.Node, error) {
 	plain := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: value}
-	if value == "null" || value == "~" {
-		plain.Tag = "!!null"
-	}
 	isText := false
 	if key := findKey(name); key != nil {
 		_, isText = key.value(defaults()).(text)
+		if key.optional && value == "null" {
+			plain.Tag = "!!null"
+		}
 	}
 	trimmed := strings.TrimSpace(value)
 	switch {

@@ -14,7 +14,7 @@ func read(text string, overrides ...string) (*Recipe, error) {
 	return parse("recipe.yaml", []byte(text), overrides)
 }
 
-// bare returns a copy without what differs by origin alone.
+// bareOf returns a copy without what differs by origin alone.
 func bareOf(r *Recipe) Recipe {
 	c := *r
 	c.Notes, c.origin = nil, origin{}
@@ -74,7 +74,7 @@ func TestValues(t *testing.T) {
 		{"lora: {target_modules: '.*self_attn\\.(q|v)_proj'}", func(r *Recipe) any { return r.LoRA.TargetModules }, TargetModules{Pattern: `.*self_attn\.(q|v)_proj`}},
 		{"lora: {layers_to_transform: 3}", func(r *Recipe) any { return r.LoRA.LayersToTransform }, []int{3}},
 		{"lora: {layers_to_transform: [0, 2, 0]}", func(r *Recipe) any { return r.LoRA.LayersToTransform }, []int{0, 2}},
-		{"lora: {rank_pattern: {q_proj: 4, '^a.*b$': 2}}", func(r *Recipe) any { return r.LoRA.RankPattern }, map[string]int{"q_proj": 4, "^a.*b$": 2}},
+		{"lora: {rank_pattern: {q_proj: 4, '^a.*b$': 2}}", func(r *Recipe) any { return r.LoRA.RankPattern }, Pattern{{"q_proj", 4}, {"^a.*b$", 2}}},
 		{"lora:", func(r *Recipe) any { return r.LoRA.R }, 8},
 		{"max_steps: -1", func(r *Recipe) any { return r.MaxSteps }, -1},
 		{"seed: 4294967295", func(r *Recipe) any { return r.Seed }, uint64(4294967295)},
@@ -118,8 +118,8 @@ func TestFaults(t *testing.T) {
 		{"modle: x", `3:1: modle: unknown key (did you mean model?)`},
 		{"learning_rat: 1", `3:1: learning_rat: unknown key (did you mean learning_rate?)`},
 		{"zzz: 1", `3:1: zzz: unknown key`},
-		{"lora: {alhpa: 16}", `3:8: lora.alhpa: unknown key (did you mean lora.lora_alpha?)`},
-		{"lora: {lora_alpah: 16}", `3:8: lora.lora_alpah: unknown key (did you mean lora.lora_alpha?)`},
+		{"lora: {alhpa: 16}", `3:8: lora.alhpa: unknown key (did you mean lora_alpha?)`},
+		{"lora: {lora_alpah: 16}", `3:8: lora.lora_alpah: unknown key (did you mean lora_alpha?)`},
 		{"lora_alpha: 16", `3:1: lora_alpha: unknown key: it belongs at lora_alpha, under lora`},
 		{"lora: {seed: 1}", `3:8: lora.seed: unknown key: it belongs at seed`},
 		{"lora_rank: 8", `3:1: lora_rank: unknown key: here it is called r, under lora`},
@@ -223,7 +223,7 @@ func TestBrokenFiles(t *testing.T) {
 		{"# nothing\n", "recipe.yaml: model: is required"},
 		{"- a\n", "recipe.yaml:1:1: a recipe is a mapping of keys to values, not a list"},
 		{"hello\n", "recipe.yaml:1:1: a recipe is a mapping of keys to values, not hello"},
-		{least + "---\nmodel: b\n", "recipe.yaml:4:1: a second document begins here: a recipe is one"},
+		{least + "---\nmodel: b\n", "recipe.yaml:3:1: a second document begins here: a recipe is one"},
 		{"lora:\n\tr: 8\n", "recipe.yaml:2:1: not YAML: found character that cannot start any token, while scanning for the next token (indent with spaces"},
 		{"a: b: c\n", "recipe.yaml:1:5: not YAML: mapping values are not allowed in this context"},
 		{"a: [1, 2\n", "recipe.yaml:2:1: not YAML: did not find expected ',' or ']', while parsing a flow sequence that begins at 1:4"},
@@ -243,15 +243,15 @@ func TestBrokenFiles(t *testing.T) {
 
 func TestAllFaultsAtOnce(t *testing.T) {
 	_, err := read("modle: a\nlora:\n  r: eight\n  x: 1\ndataset:\n  - path: [a]\n  - 3\n", "seed=-1", "lora.zz=1", "nonsense")
-	want := `recipe.yaml: model: is required: the base model: a directory in Hugging Face's layout, or a name on the hub
-recipe.yaml:1:1: modle: unknown key (did you mean model?)
+	want := `recipe.yaml:1:1: modle: unknown key (did you mean model?)
 recipe.yaml:3:6: lora.r: must be a whole number from 1 to 65536, not eight
-recipe.yaml:4:3: lora.x: unknown key (did you mean lora.r?)
+recipe.yaml:4:3: lora.x: unknown key
 recipe.yaml:6:5: dataset[0]: must be text, not a mapping
 recipe.yaml:7:5: dataset[1]: must be text, not 3: put it in quotes
 command line: seed: must be a whole number from 0 to 4294967295, not -1
-command line: lora.zz: unknown key (did you mean lora.r?)
-command line: "nonsense" is no override: write key=value, such as learning_rate=1e-4`
+command line: lora.zz: unknown key
+command line: "nonsense" is no override: write key=value, such as learning_rate=1e-4
+recipe.yaml: model: is required: the base model: a directory in Hugging Face's layout, or a name on the hub`
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}
@@ -286,7 +286,7 @@ func TestOverrides(t *testing.T) {
 		{"lora_r=3", `command line: lora_r: unknown key: here it is called r, under lora`},
 		{"lora=8", `command line: lora: must be a mapping of keys to values, not 8`},
 		{"dataset=[a", `command line: dataset: [a: not YAML: did not find expected ',' or ']', while parsing a flow sequence that begins at 1:1`},
-		{"lr_scheduler_kwargs.min_lr=1", `command line: lr_scheduler_kwargs.min_lr: unknown key: here it is called lr_scheduler_kwargs`},
+		{"lr_scheduler_kwargs.min_lr=1", `command line: lr_scheduler_kwargs.min_lr: is not a key: write lr_scheduler_kwargs={min_lr: …}`},
 		{"append_pad_token=yes", `command line: append_pad_token: must be true or false, not yes: in YAML 1.2 that is text`},
 		{"system=\xff", `command line: "system=\xff" is not UTF-8`},
 		{"model=", `command line: model: is required: the base model: a directory in Hugging Face's layout, or a name on the hub`},
@@ -319,7 +319,7 @@ warmup_ratio: 0.1
 warmup_steps is given, so warmup_ratio has no effect
 fp16: true sets compute_dtype: bfloat16
 save_on_each_node has no effect: there is one output_dir
-optim has no effect: adamW is the only optimizer
+optim has no effect: AdamW is the only optimizer
 report_to has no effect: nothing is reported elsewhere
 lora.task_type has no effect: every model here is a causal language model
 lora.inference_mode has no effect: the command decides
@@ -352,7 +352,46 @@ func TestLoadFiles(t *testing.T) {
 	if got, want := r.Errorf("seed", "odd").Error(), "command line: seed: odd"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
+	r2, err := read(least + "lora: {r: 3}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := r2.Errorf("lora", "does not fit").Error(), "recipe.yaml:3:7: lora: does not fit"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
 	if got, want := r.Errorf("device", "no GPU").Error(), path+": device: no GPU"; got != want {
 		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+func TestKeys(t *testing.T) {
+	help := Help()
+	seen := map[string]bool{}
+	for _, k := range Keys() {
+		if seen[k.Name] || k.Meaning == "" || strings.HasSuffix(k.Meaning, ".") || k.Kind == "" || k.Default == "" && !k.noEffect {
+			t.Errorf("%+v", k)
+		}
+		seen[k.Name] = true
+		if !strings.Contains(help, "  "+k.Name+" ") {
+			t.Errorf("%s is not in Help", k.Name)
+		}
+	}
+	for name, right := range synonyms {
+		if seen[name] {
+			t.Errorf("synonym %s is a key", name)
+		}
+		if !seen[right] && right != "lora" {
+			t.Errorf("synonym %s leads to %s, which is no key", name, right)
+		}
+	}
+	for name := range refused {
+		if seen[name] {
+			t.Errorf("refused name %s is a key", name)
+		}
+	}
+	for _, name := range unimplemented {
+		if seen[name] {
+			t.Errorf("unimplemented name %s is a key", name)
+		}
 	}
 }

@@ -82,9 +82,19 @@ type LoRA struct {
 	LoraDropout       float64
 	TargetModules     TargetModules
 	UseRSLoRA         bool
-	LayersToTransform []int          // nil: all layers
-	RankPattern       map[string]int // by module name or regular expression
-	AlphaPattern      map[string]int
+	LayersToTransform []int // nil: all layers
+	RankPattern       Pattern
+	AlphaPattern      Pattern
+}
+
+// Pattern gives some modules a value of their own, by module name or regular expression, in the order of the file: in PEFT
+// the first key that matches a module counts.
+type Pattern []PatternEntry
+
+// PatternEntry is one key of a Pattern.
+type PatternEntry struct {
+	Key   string
+	Value int
 }
 
 // TargetModules names the layers that get an adapter: as a list of module names, or as one text, which is a regular

@@ -34,7 +34,7 @@ func TestResolvedLoadsAgain(t *testing.T) {
 
 // draw makes a valid recipe from overrides, so that it went through the same checks as any other.
 func draw(t *rapid.T) *Recipe {
-	o := []string{"model=" + rapid.StringN(1, 30, 60).Draw(t, "model"), "dataset=" + join(quoteAll(rapid.SliceOfN(rapid.StringN(1, 9, 20), 1, 3).Draw(t, "dataset")))}
+	o := []string{"model=" + quote(rapid.StringN(1, 30, 60).Draw(t, "model")), "dataset=" + join(quoteAll(rapid.SliceOfN(rapid.StringN(1, 9, 20), 1, 3).Draw(t, "dataset")))}
 	maybe := func(name, value string) {
 		if rapid.Bool().Draw(t, "set "+name) {
 			o = append(o, name+"="+value)
@@ -57,7 +57,10 @@ func draw(t *rapid.T) *Recipe {
 		maybe("lora.target_modules", join(quoteAll(rapid.SliceOfN(rapid.StringN(1, 9, 20), 1, 3).Draw(t, "target_modules"))))
 		maybe("lora.layers_to_transform", strings.ReplaceAll(fmt.Sprint(rapid.SliceOfN(rapid.IntRange(0, 99), 1, 4).Draw(t, "layers")), " ", ", "))
 	}
-	ranks := rapid.MapOfN(rapid.StringN(1, 9, 20), rapid.IntRange(1, 99), 0, 3).Draw(t, "rank_pattern")
+	var ranks Pattern
+	for _, key := range rapid.SliceOfNDistinct(rapid.StringN(1, 9, 20), 0, 3, rapid.ID[string]).Draw(t, "rank_pattern") {
+		ranks = append(ranks, PatternEntry{key, rapid.IntRange(1, 99).Draw(t, "rank")})
+	}
 	maybe("lora.rank_pattern", pattern{&ranks, 99}.encode())
 	maybe("lora.alpha_pattern", pattern{&ranks, 99}.encode())
 	maybe("learning_rate", fmt.Sprint(rapid.Float64Range(1e-6, 3e38).Draw(t, "learning_rate")))

@@ -33,7 +33,7 @@ var synonyms = map[string]string{
 	"iters": "max_steps", "max_iters": "max_steps", "num_steps": "max_steps", "random_seed": "seed",
 
 	"lr": "learning_rate", "lr_scheduler": "lr_scheduler_type", "lr_schedule": "lr_scheduler_type", "scheduler": "lr_scheduler_type",
-	"min_lr": "lr_scheduler_kwargs", "num_warmup_steps": "warmup_steps", "warmup": "warmup_steps", "optimizer": "optim",
+	"num_warmup_steps": "warmup_steps", "warmup": "warmup_steps", "optimizer": "optim",
 	"gradient_clipping": "max_grad_norm", "clip_grad_norm": "max_grad_norm", "beta1": "adam_beta1", "beta2": "adam_beta2",
 
 	"log_steps": "logging_steps", "steps_per_report": "logging_steps", "save_every": "save_steps", "checkpoint_steps": "save_steps",
@@ -46,6 +46,7 @@ var synonyms = map[string]string{
 
 // refused are names that other tools know and that have no counterpart, with what to do.
 var refused = map[string]string{
+	"min_lr":                        "write lr_scheduler_type: cosine_with_min_lr and lr_scheduler_kwargs: {min_lr: …}",
 	"train_on_inputs":               "remove it: prompts are never trained, only responses",
 	"train_on_prompt":               "remove it: prompts are never trained, only responses",
 	"finetuning_type":               "remove it: training is always LoRA",
@@ -94,31 +95,36 @@ var unimplemented = strings.Fields(`
 
 // unknown is the reason for a key (dotted) that does not exist.
 func unknown(name string) string {
-	last := name[strings.LastIndex(name, ".")+1:]
+	group, last, nested := strings.Cut(name, ".")
+	if !nested {
+		group, last = "", name
+	}
 	if why, ok := refused[name]; ok {
 		return "is not a key: " + why
 	}
 	if why, ok := refused["lora."+name]; ok {
 		return "is not a key: " + why
 	}
-	if right, ok := synonyms[name]; ok {
-		return "unknown key: here it is called " + written(right)
-	}
 	if slices.Contains(unimplemented, name) {
 		return "is not implemented: remove it"
 	}
+	if k := findKey(group); k != nil {
+		return "is not a key: write " + group + "={" + last + ": …}"
+	}
+	for _, n := range []string{name, last} {
+		if right, ok := synonyms[n]; ok {
+			return "unknown key: here it is called " + written(right)
+		}
+	}
 	for _, k := range table {
-		if k.Name != name && k.Name[strings.LastIndex(k.Name, ".")+1:] == last {
+		if g, l, ok := strings.Cut(k.Name, "."); !ok && g == last || ok && l == last {
 			return "unknown key: it belongs at " + written(k.Name)
 		}
 	}
-	if right, ok := synonyms[last]; ok {
-		return "unknown key: here it is called " + written(right)
+	if !slices.Contains(groups, group) {
+		return "unknown key" + meant(name, topLevel())
 	}
-	if rest, ok := strings.CutPrefix(name, "lr_scheduler_kwargs."); ok {
-		return "unknown key: write lr_scheduler_kwargs={" + rest + ": …}"
-	}
-	return "unknown key" + meant(name, names())
+	return "unknown key" + meant(last, groupKeys(group))
 }
 
 // written shows where a dotted key stands in a file.
@@ -130,23 +136,44 @@ func written(name string) string {
 	return last + ", under " + group
 }
 
-func names() []string {
+// topLevel returns the names that can stand at the top of a recipe.
+func topLevel() []string {
 	list := slices.Clone(groups)
 	for _, k := range table {
-		list = append(list, k.Name)
+		if !strings.Contains(k.Name, ".") {
+			list = append(list, k.Name)
+		}
 	}
 	return list
 }
 
-// meant proposes the nearest of candidates, if one is near.
+// groupKeys returns the names that can stand in a group.
+func groupKeys(group string) []string {
+	var list []string
+	for _, k := range table {
+		if name, ok := strings.CutPrefix(k.Name, group+"."); ok {
+			list = append(list, name)
+		}
+	}
+	return list
+}
+
+// meant proposes the nearest of candidates, if one is near, as a whole or in one of its words.
 func meant(name string, candidates []string) string {
+	name = strings.ToLower(name)
 	best, distance := "", max(2, len(name)/3)+1
 	for _, c := range candidates {
-		if d := editDistance(strings.ToLower(name), strings.ToLower(c)); d < distance {
+		d := editDistance(name, strings.ToLower(c))
+		for _, part := range strings.Split(c, "_") {
+			if len(part) > 3 && len(name) > 3 {
+				d = min(d, editDistance(name, part)+1)
+			}
+		}
+		if d < distance {
 			best, distance = c, d
 		}
 	}
-	if best == "" || name == "" || distance >= len(best) {
+	if best == "" || name == "" || distance >= max(len(name), len(best)) {
 		return ""
 	}
 	return " (did you mean " + best + "?)"

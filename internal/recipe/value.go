@@ -125,7 +125,14 @@ func numberOf(n *yaml.Node) (float64, bool) {
 	return f, err == nil
 }
 
-func formatNumber(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }
+// formatNumber writes f so that YAML 1.1, which wants a point before an exponent, reads a number too.
+func formatNumber(f float64) string {
+	s := strconv.FormatFloat(f, 'g', -1, 64)
+	if i := strings.IndexByte(s, 'e'); i >= 0 && !strings.Contains(s, ".") {
+		return s[:i] + ".0" + s[i:]
+	}
+	return s
+}
 
 // text is a string.
 type text struct{ p *string }
@@ -409,6 +416,8 @@ func (v resume) decode(n *yaml.Node, report reporter) {
 	switch {
 	case isBool:
 		*v.p = Resume{Enabled: b}
+	case isNull(n): // TrainingArguments' None
+		*v.p = Resume{}
 	case likeBool(n) && !quoted(n):
 		report(n, "", mismatch(v, n)+boolHint)
 	case isText && s != "":

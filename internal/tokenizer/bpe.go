@@ -8,47 +8,54 @@ import (
 	"sync/atomic"
 )
 
-// pairTable maps a pair of token ids to the rank of its merge and the merged id: an
-// open-addressing hash table that is filled once and then only read.
-type pairTable struct {
-	entries []pairEntry
+// mergeTable maps a pair of token ids to the rank of its merge: an open-addressing hash
+// table that is filled once and then only read. An entry is left, right and rank + 1,
+// packed into 21 + 21 + 22 bits (maxTokens, maxMerges); 0 is a free entry. The 280,147
+// merges of Llama 3 take 4 MB, which matters, because encoding waits for little else.
+type mergeTable struct {
+	entries []uint64
 	shift   uint
+	ids     []int32 // rank -> merged id
 }
 
-type pairEntry struct {
-	pair     uint64 // pairKey + 1; 0: the entry is free
-	rank, id int32
+const (
+	idBits   = 21
+	rankBits = 22
+	// noMerge is the rank of a pair that does not merge.
+	noMerge = math.MaxInt32
+)
+
+// A merge makes the token whole of two neighbours.
+type merge struct{ left, right, whole int32 }
+
+// newMergeTable gives every merge its index as rank; of two of the same pair the later counts.
+func newMergeTable(merges []merge) mergeTable {
+	size := bits.Len(uint(len(merges) + len(merges)/2)) // one to two thirds full
+	m := mergeTable{make([]uint64, 1<<size), 64 - uint(size), make([]int32, len(merges))}
+	for rank, merge := range merges {
+		place, pair := m.find(merge.left, merge.right)
+		*place = pair<<rankBits | uint64(rank+1)
+		m.ids[rank] = merge.whole
+	}
+	return m
 }
 
-// noMerge is the rank of a pair that does not merge.
-const noMerge = math.MaxInt32
-
-func pairKey(left, right int32) uint64 { return uint64(left)<<32 | uint64(uint32(right)) }
-
-func newPairTable(n int) pairTable {
-	size := bits.Len(uint(n)) + 1 // at most half full
-	return pairTable{entries: make([]pairEntry, 1<<size), shift: 64 - uint(size)}
-}
-
-func (p *pairTable) find(left, right int32) *pairEntry {
-	key := pairKey(left, right) + 1
-	for i := key * 0x9e3779b97f4a7c15 >> p.shift; ; i = (i + 1) & uint64(len(p.entries)-1) {
-		if e := &p.entries[i]; e.pair == key || e.pair == 0 {
-			return e
+// find returns the place of a pair: its entry, or the free one where it belongs.
+func (m *mergeTable) find(left, right int32) (place *uint64, pair uint64) {
+	pair = uint64(left)<<idBits | uint64(right)
+	for i := pair * 0x9e3779b97f4a7c15 >> m.shift; ; i = (i + 1) & uint64(len(m.entries)-1) {
+		if place = &m.entries[i]; *place == 0 || *place>>rankBits == pair {
+			return place, pair
 		}
 	}
 }
 
-// set records a merge; a later one of the same pair replaces it.
-func (p *pairTable) set(left, right, rank, id int32) {
-	*p.find(left, right) = pairEntry{pair: pairKey(left, right) + 1, rank: rank, id: id}
-}
-
-func (p *pairTable) get(left, right int32) (rank, id int32) {
-	if e := p.find(left, right); e.pair != 0 {
-		return e.rank, e.id
+func (m *mergeTable) rank(left, right int32) int32 {
+	place, _ := m.find(left, right)
+	if *place == 0 {
+		return noMerge
 	}
-	return noMerge, -1
+	return int32(*place&(1<<rankBits-1)) - 1
 }
 
 // shortWord is the longest word, in bytes, that is merged by scanning (quadratic in the
@@ -63,7 +70,7 @@ func (t *Tokenizer) appendWord(dst []int32, word string) []int32 {
 		}
 	}
 	if len(word) > shortWord {
-		return append(dst, t.mergeLong(t.appendBytes(nil, word))...)
+		return append(dst, t.mergeHeap(t.appendBytes(nil, word))...)
 	}
 	slot := t.words.slot(word)
 	if e := slot.Load(); e != nil && e.word == word {
@@ -102,7 +109,7 @@ func (t *Tokenizer) mergeShort(ids []int32) int {
 	var ranks [shortWord]int32 // ranks[i]: of the pair (ids[i], ids[i+1])
 	n := len(ids)
 	for i := range n - 1 {
-		ranks[i], _ = t.merges.get(ids[i], ids[i+1])
+		ranks[i] = t.merges.rank(ids[i], ids[i+1])
 	}
 	for n > 1 {
 		best := 0
@@ -114,33 +121,30 @@ func (t *Tokenizer) mergeShort(ids []int32) int {
 		if ranks[best] == noMerge {
 			break
 		}
-		_, ids[best] = t.merges.get(ids[best], ids[best+1])
+		ids[best] = t.merges.ids[ranks[best]]
 		copy(ids[best+1:n], ids[best+2:n])
 		copy(ranks[best:n-1], ranks[best+1:n-1])
 		n--
 		if best > 0 {
-			ranks[best-1], _ = t.merges.get(ids[best-1], ids[best])
+			ranks[best-1] = t.merges.rank(ids[best-1], ids[best])
 		}
 		if best < n-1 {
-			ranks[best], _ = t.merges.get(ids[best], ids[best+1])
+			ranks[best] = t.merges.rank(ids[best], ids[best+1])
 		}
 	}
 	return n
 }
 
-// mergeLong is mergeShort for any length, in O(n log n): candidates wait in a heap of
+// mergeHeap is mergeShort for any length, in O(n log n): candidates wait in a heap of
 // (rank, position), and one whose pair has changed since is dropped when it comes up.
-func (t *Tokenizer) mergeLong(ids []int32) []int32 {
-	if len(ids) <= shortWord {
-		return ids[:t.mergeShort(ids)]
-	}
+func (t *Tokenizer) mergeHeap(ids []int32) []int32 {
 	n := int32(len(ids))
 	next, prev := make([]int32, n), make([]int32, n)
-	heap := make(mergeHeap, 0, n)
+	heap := make(candidates, 0, n)
 	for i := range n {
 		next[i], prev[i] = i+1, i-1
 		if i+1 < n {
-			if rank, _ := t.merges.get(ids[i], ids[i+1]); rank != noMerge {
+			if rank := t.merges.rank(ids[i], ids[i+1]); rank != noMerge {
 				heap = append(heap, candidate(rank, i))
 			}
 		}
@@ -153,20 +157,21 @@ func (t *Tokenizer) mergeLong(ids []int32) []int32 {
 		if ids[i] < 0 || j == n {
 			continue
 		}
-		rank, id := t.merges.get(ids[i], ids[j])
-		if rank != int32(top>>32) {
+		rank := int32(top >> 32)
+		if t.merges.rank(ids[i], ids[j]) != rank {
 			continue
 		}
+		id := t.merges.ids[rank]
 		ids[i], ids[j] = id, -1
 		next[i] = next[j]
 		if k := next[i]; k < n {
 			prev[k] = i
-			if rank, _ := t.merges.get(id, ids[k]); rank != noMerge {
+			if rank := t.merges.rank(id, ids[k]); rank != noMerge {
 				heap.push(candidate(rank, i))
 			}
 		}
 		if h := prev[i]; h >= 0 {
-			if rank, _ := t.merges.get(ids[h], id); rank != noMerge {
+			if rank := t.merges.rank(ids[h], id); rank != noMerge {
 				heap.push(candidate(rank, h))
 			}
 		}
@@ -180,18 +185,18 @@ func (t *Tokenizer) mergeLong(ids []int32) []int32 {
 	return left
 }
 
-// mergeHeap is a binary min-heap of candidates: the rank above the position.
-type mergeHeap []uint64
+// candidates is a binary min-heap of merges that could be made: rank<<32 | position.
+type candidates []uint64
 
 func candidate(rank, pos int32) uint64 { return uint64(rank)<<32 | uint64(uint32(pos)) }
 
-func (h mergeHeap) init() {
+func (h candidates) init() {
 	for i := len(h)/2 - 1; i >= 0; i-- {
 		h.down(i)
 	}
 }
 
-func (h *mergeHeap) push(c uint64) {
+func (h *candidates) push(c uint64) {
 	*h = append(*h, c)
 	s := *h
 	i := len(s) - 1
@@ -202,7 +207,7 @@ func (h *mergeHeap) push(c uint64) {
 	s[i] = c
 }
 
-func (h *mergeHeap) pop() uint64 {
+func (h *candidates) pop() uint64 {
 	s := *h
 	top := s[0]
 	s[0] = s[len(s)-1]
@@ -213,7 +218,7 @@ func (h *mergeHeap) pop() uint64 {
 	return top
 }
 
-func (h mergeHeap) down(i int) {
+func (h candidates) down(i int) {
 	c := h[i]
 	for {
 		k := 2*i + 1

@@ -21,8 +21,7 @@ type component struct {
 	IndividualDigits bool  `json:"individual_digits"`
 
 	Pattern struct {
-		Regex  *string `json:"Regex"`
-		String *string `json:"String"`
+		Regex *string `json:"Regex"`
 	} `json:"pattern"`
 	Behavior string `json:"behavior"`
 	Invert   bool   `json:"invert"`
@@ -35,10 +34,7 @@ type component struct {
 }
 
 func parseComponent(text []byte, what string) (c component, err error) {
-	if err := json.Unmarshal(text, &c); err != nil {
-		return c, fmt.Errorf("%s: %w", what, err)
-	}
-	return c, nil
+	return c, decode(what, text, &c)
 }
 
 func parseComponents(texts []json.RawMessage, what string) ([]component, error) {

@@ -26,7 +26,9 @@ type Config struct {
 
 // Load reads the tokenizer of a model directory: tokenizer.json and, where they exist,
 // tokenizer_config.json, special_tokens_map.json and chat_template.jinja, which
-// take precedence over each other as in transformers' PreTrainedTokenizerFast.
+// take precedence over each other as in transformers' PreTrainedTokenizerFast. As there, a
+// special token that tokenizer.json lacks is added behind the last id, so VocabSize may
+// come out larger than the model's vocab_size: callers compare them.
 func Load(dir string) (*Tokenizer, error) {
 	path := filepath.Join(dir, "tokenizer.json")
 	data, err := readFile(path)
@@ -129,7 +131,7 @@ func (t *Tokenizer) applyConfig(m map[string]json.RawMessage) error {
 		"bos_token": &bos, "eos_token": &eos, "pad_token": &pad, "unk_token": &unk,
 		"additional_special_tokens": &additional, "added_tokens_decoder": &decoder, "model_max_length": &maxLength,
 	} {
-		if err := unmarshal(m, name, v); err != nil {
+		if err := decode(name, m[name], v); err != nil {
 			return err
 		}
 	}
@@ -185,11 +187,11 @@ func (c *Config) readChatTemplate(text []byte) error {
 		return nil
 	}
 	if text[0] == '"' {
-		return json.Unmarshal(text, &c.ChatTemplate)
+		return decode("chat_template", text, &c.ChatTemplate)
 	}
 	var templates []struct{ Name, Template string }
-	if err := json.Unmarshal(text, &templates); err != nil {
-		return fmt.Errorf("chat_template: %w", err)
+	if err := decode("chat_template", text, &templates); err != nil {
+		return err
 	}
 	for _, template := range templates {
 		if template.Name == "default" {

@@ -1,12 +1,14 @@
 package tokenizer_test
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 
+	"cria/internal/demomodel"
 	"cria/internal/tokenizer"
 )
 
@@ -88,4 +90,49 @@ func streamed(tok *tokenizer.Tokenizer, ids []int32, skipSpecial bool) string {
 func TestGoldenTiny(t *testing.T) {
 	g := readGolden(t)
 	checkGolden(t, loadTiny(t), g.Strings, g.Tiny, g.TinyDecoded)
+}
+
+// orSkip ends the test if a file of demomodel cannot be had here: as skipped, unless the
+// environment demands that all models be tested.
+func orSkip(t testing.TB, err error) {
+	t.Helper()
+	if err == nil {
+		return
+	}
+	if os.Getenv("CRIA_TEST_MODELS") == "required" {
+		t.Fatal(err)
+	}
+	t.Skip(err)
+}
+
+func TestGoldenSmolLM2(t *testing.T) {
+	dir, err := demomodel.Dir(context.Background(), func(line string) { t.Log(line) })
+	orSkip(t, err)
+	tok, err := tokenizer.Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := readGolden(t)
+	checkGolden(t, tok, g.Strings, g.SmolLM2, g.SmolLM2Decoded)
+	if c := tok.Config(); c.EOSToken != "<|im_end|>" || !strings.Contains(c.ChatTemplate, "<|im_start|>") {
+		t.Errorf("config %+v", c)
+	}
+}
+
+func TestGoldenLlama3(t *testing.T) {
+	path, err := demomodel.Llama3Tokenizer(context.Background(), func(line string) { t.Log(line) })
+	orSkip(t, err)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok, err := tokenizer.Parse(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := readGolden(t)
+	checkGolden(t, tok, g.Strings, g.Llama3, g.Llama3Decoded)
+	if got := tok.VocabSize(); got != 128256 {
+		t.Errorf("VocabSize is %d", got)
+	}
 }

@@ -271,32 +271,15 @@ func (r *jsonReader) literal() {
 	}
 }
 
-// members reads an object into the texts of its values.
-func (r *jsonReader) members() (map[string]json.RawMessage, error) {
-	m := map[string]json.RawMessage{}
-	return m, r.object(func(key []byte) error {
-		name := string(key)
-		if _, twice := m[name]; twice {
-			return r.errorf("%q is there twice", name)
-		}
-		text, err := r.raw()
-		m[name] = text
-		return err
-	})
-}
-
-// unmarshal decodes a member into v, and leaves v alone if it is absent or null.
-func unmarshal(m map[string]json.RawMessage, name string, v any) error {
-	text, ok := m[name]
-	if !ok {
+// decode reads a member into v, and leaves v alone if it is absent (nil) or null.
+func decode(name string, text json.RawMessage, v any) error {
+	if text == nil {
 		return nil
 	}
-	if err := json.Unmarshal(text, v); err != nil {
-		var wrong *json.UnmarshalTypeError
-		if errors.As(err, &wrong) {
-			return fmt.Errorf("%s: a JSON %s where a %v belongs", name, wrong.Value, wrong.Type)
-		}
-		return fmt.Errorf("%s: %w", name, err)
+	err := json.Unmarshal(text, v)
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) {
+		return fmt.Errorf("%s: a JSON %s where a %v belongs", name, wrong.Value, wrong.Type)
 	}
-	return nil
+	return within(name, err)
 }

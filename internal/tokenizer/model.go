@@ -6,30 +6,57 @@ import (
 	"fmt"
 )
 
-func (t *Tokenizer) parseModel(text []byte) error {
-	if isNull(text) {
-		return errors.New("missing; " + supportedModel)
-	}
-	m, err := (&jsonReader{data: text}).members()
-	if err != nil {
-		return err
-	}
+// parseModel reads the model. Its vocabulary and its merges, nearly all of a file, are
+// read where they stand, so that they are walked only once.
+func (t *Tokenizer) parseModel(r *jsonReader) error {
 	var s struct {
 		kind, unk, prefix, suffix string
 		dropout                   float64
 		byteFallback              bool
 	}
-	for name, v := range map[string]any{
+	settings := map[string]any{
 		"type": &s.kind, "unk_token": &s.unk, "continuing_subword_prefix": &s.prefix, "end_of_word_suffix": &s.suffix,
 		"dropout": &s.dropout, "byte_fallback": &s.byteFallback, "fuse_unk": &t.fuseUnk, "ignore_merges": &t.ignoreMerges,
-	} {
-		if err := unmarshal(m, name, v); err != nil {
+	}
+	seen := map[string]bool{}
+	var mergesFirst []byte
+	err := r.object(func(key []byte) error {
+		name := string(key)
+		if seen[name] {
+			return r.errorf("%q is there twice", name)
+		}
+		seen[name] = true
+		switch {
+		case name == "vocab":
+			return within(name, t.parseVocab(r))
+		case name == "merges" && seen["vocab"]:
+			return within(name, t.parseMerges(r))
+		}
+		text, err := r.raw()
+		if err != nil {
 			return err
+		}
+		if name == "merges" {
+			mergesFirst = text
+		} else if v := settings[name]; v != nil {
+			if err := decode(name, text, v); err != nil {
+				return err
+			}
+			if name == "type" && s.kind != "BPE" {
+				return fmt.Errorf("type %q is not supported; %s", s.kind, supportedModel)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{"vocab", "merges"} { // a type is missing in GPT-2's file too
+		if !seen[name] {
+			return fmt.Errorf("%s: missing; %s", name, supportedModel)
 		}
 	}
 	switch {
-	case s.kind != "BPE" && (s.kind != "" || m["merges"] == nil): // GPT-2's file has no type
-		return fmt.Errorf("type %q is not supported; %s", s.kind, supportedModel)
 	case s.prefix != "":
 		return fmt.Errorf("continuing_subword_prefix %q is not supported; %s", s.prefix, supportedModel)
 	case s.suffix != "":
@@ -39,11 +66,10 @@ func (t *Tokenizer) parseModel(text []byte) error {
 	case s.dropout != 0:
 		return fmt.Errorf("dropout %g is not supported: encoding would be random", s.dropout)
 	}
-	if err := t.parseVocab(m["vocab"]); err != nil {
-		return fmt.Errorf("vocab: %w", err)
-	}
-	if err := t.parseMerges(m["merges"]); err != nil {
-		return fmt.Errorf("merges: %w", err)
+	if mergesFirst != nil {
+		if err := t.parseMerges(&jsonReader{data: mergesFirst}); err != nil {
+			return within("merges", err)
+		}
 	}
 	missing := 0
 	for b := range 256 {
@@ -65,20 +91,15 @@ func (t *Tokenizer) parseModel(text []byte) error {
 }
 
 // parseVocab reads {"token": id, ...}.
-func (t *Tokenizer) parseVocab(text []byte) error {
-	if isNull(text) {
-		return errors.New("missing")
-	}
+func (t *Tokenizer) parseVocab(r *jsonReader) error {
 	type entry struct {
 		end     int // of its bytes in arena; they start where the last entry's end
 		id      int32
 		literal bool
 	}
-	// A spelling is never shorter than its bytes, nor an escape than its character.
-	arena := make([]byte, 0, len(text))
-	entries := make([]entry, 0, len(text)/16)
+	var arena []byte
+	var entries []entry
 	size := 0
-	r := &jsonReader{data: text}
 	err := r.object(func(key []byte) error {
 		if len(entries) == maxTokens {
 			return fmt.Errorf("more than %d tokens", maxTokens)
@@ -126,44 +147,46 @@ func (t *Tokenizer) parseVocab(text []byte) error {
 }
 
 // parseMerges reads ["a b", ...] or [["a", "b"], ...], the lowest rank first.
-func (t *Tokenizer) parseMerges(text []byte) error {
-	if isNull(text) {
-		return errors.New("missing")
-	}
-	t.merges = newPairTable(min(bytes.Count(text, []byte(",")), maxMerges) + 1)
-	r := &jsonReader{data: text}
-	rank := int32(0)
-	var both []byte // both spellings, as bytes where they are in the alphabet
-	parts := make([]string, 0, 3)
-	merge := func(left, right []byte) error {
-		if rank == maxMerges {
+func (t *Tokenizer) parseMerges(r *jsonReader) error {
+	var merges []merge
+	last := int32(0) // the whole of the last merge
+	var both []byte
+	add := func(left, right []byte) error {
+		if len(merges) == maxMerges {
 			return fmt.Errorf("more than %d merges", maxMerges)
 		}
 		if len(left)+len(right) > 2*maxTokenBytes {
-			return r.errorf("a merge longer than %d bytes", 2*maxTokenBytes)
+			return r.errorf("merge %d is longer than %d bytes", len(merges), 2*maxTokenBytes)
 		}
-		var l, m, whole int32
-		var okL, okR, ok bool
-		both, okL = appendUnspelled(both[:0], left)
+		var m merge
+		var okLeft, okRight, ok bool
+		both, okLeft = appendUnspelled(both[:0], left)
 		n := len(both)
-		both, okR = appendUnspelled(both, right)
-		if okL && okR {
-			l, okL = t.vocab[string(both[:n])]
-			m, okR = t.vocab[string(both[n:])]
-			whole, ok = t.vocab[string(both)]
+		both, okRight = appendUnspelled(both, right)
+		if okLeft && okRight {
+			m.left, okLeft = t.vocab[string(both[:n])]
+			m.right, okRight = t.vocab[string(both[n:])]
+			// Ids follow ranks in most files, and two comparisons cost less than a lookup.
+			for id := last; id <= last+1 && !ok; id++ {
+				m.whole, ok = id, int(id) < len(t.texts) && t.texts[id] == string(both) && t.flags[id] == flagKnown
+			}
+			if !ok {
+				m.whole, ok = t.vocab[string(both)]
+			}
 		} else {
-			l, okL = t.ID(string(left))
-			m, okR = t.ID(string(right))
-			whole, ok = t.ID(string(left) + string(right))
+			m.left, okLeft = t.ID(string(left))
+			m.right, okRight = t.ID(string(right))
+			m.whole, ok = t.ID(string(left) + string(right))
 		}
-		if !okL || !okR || !ok {
-			return r.errorf("merge %d (%q, %q): a part or the whole is not in the vocabulary", rank, left, right)
+		if !okLeft || !okRight || !ok {
+			return r.errorf("merge %d (%q, %q): a part or the whole is not in the vocabulary", len(merges), left, right)
 		}
-		t.merges.set(l, m, rank, whole)
-		rank++
+		last = m.whole
+		merges = append(merges, m)
 		return nil
 	}
-	return r.array(func() error {
+	parts := make([]string, 0, 3)
+	err := r.array(func() error {
 		if r.peek() == '"' {
 			s, err := r.str()
 			if err != nil {
@@ -171,25 +194,30 @@ func (t *Tokenizer) parseMerges(text []byte) error {
 			}
 			left, right, ok := bytes.Cut(s, []byte(" "))
 			if !ok || bytes.IndexByte(right, ' ') >= 0 {
-				return r.errorf("merge %d is %q, not two tokens", rank, s)
+				return r.errorf("merge %d is %q, not two tokens", len(merges), s)
 			}
-			return merge(left, right)
+			return add(left, right)
 		}
 		parts = parts[:0]
 		err := r.array(func() error {
+			if len(parts) == 2 {
+				return r.errorf("merge %d has more than two tokens", len(merges))
+			}
 			s, err := r.str()
 			parts = append(parts, string(s))
-			if len(parts) > 2 {
-				return r.errorf("merge %d has more than two tokens", rank)
-			}
 			return err
 		})
 		if err != nil {
 			return err
 		}
 		if len(parts) != 2 {
-			return r.errorf("merge %d has %d tokens instead of two", rank, len(parts))
+			return r.errorf("merge %d has %d tokens instead of two", len(merges), len(parts))
 		}
-		return merge([]byte(parts[0]), []byte(parts[1]))
+		return add([]byte(parts[0]), []byte(parts[1]))
 	})
+	if err != nil {
+		return err
+	}
+	t.merges = newMergeTable(merges)
+	return nil
 }

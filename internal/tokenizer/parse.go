@@ -1,6 +1,7 @@
 package tokenizer
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"unicode/utf8"
@@ -10,8 +11,8 @@ import (
 // 514,906 merges.
 const (
 	maxFileSize    = 256 << 20
-	maxTokens      = 1 << 21 // also the bound of an id
-	maxMerges      = 1 << 22
+	maxTokens      = 1 << idBits // also the bound of an id
+	maxMerges      = 1<<rankBits - 1
 	maxTokenBytes  = 4096
 	maxAdded       = 1 << 16
 	maxAddedBytes  = 512
@@ -39,17 +40,29 @@ func parse(data []byte) (*Tokenizer, error) {
 	if !utf8.Valid(data) {
 		return nil, errors.New("not valid UTF-8; the file is damaged")
 	}
+	t := &Tokenizer{unk: -1, words: newWordCache(), added: map[string]*addedToken{}, addedByID: map[int32]*addedToken{}}
 	r := &jsonReader{data: data}
-	top, err := r.members()
+	top := map[string]json.RawMessage{}
+	err := r.object(func(key []byte) (err error) {
+		name := string(key)
+		if _, twice := top[name]; twice {
+			return r.errorf("%q is there twice", name)
+		}
+		top[name] = nil
+		if name == "model" && r.peek() == '{' {
+			return within(name, t.parseModel(r))
+		}
+		top[name], err = r.raw()
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
 	if err := r.end(); err != nil {
 		return nil, err
 	}
-	t := &Tokenizer{unk: -1, words: newWordCache(), added: map[string]*addedToken{}, addedByID: map[int32]*addedToken{}}
-	if err := t.parseModel(top["model"]); err != nil {
-		return nil, fmt.Errorf("model: %w", err)
+	if t.vocab == nil {
+		return nil, errors.New("model: missing; " + supportedModel)
 	}
 	if err := refuseNormalizer(top["normalizer"]); err != nil {
 		return nil, err
@@ -64,7 +77,7 @@ func parse(data []byte) (*Tokenizer, error) {
 		return nil, err
 	}
 	var added []addedToken
-	if err := unmarshal(top, "added_tokens", &added); err != nil {
+	if err := decode("added_tokens", top["added_tokens"], &added); err != nil {
 		return nil, err
 	}
 	for i := range added {
@@ -73,6 +86,14 @@ func parse(data []byte) (*Tokenizer, error) {
 		}
 	}
 	return t, nil
+}
+
+// within says in which member of a file an error is.
+func within(member string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", member, err)
 }
 
 // isNull says whether a member is absent or null.

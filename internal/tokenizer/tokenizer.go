@@ -11,7 +11,7 @@ type Tokenizer struct {
 	literal map[string]int32 // spelling -> id, for tokens with characters outside of it
 	byteID  [256]int32       // byte -> id, or -1
 
-	merges       pairTable
+	merges       mergeTable
 	words        wordCache
 	ignoreMerges bool
 	unk          int32 // -1: none

@@ -129,6 +129,9 @@ func (l *Loop) writeAdapter(w *disk.DirWriter, epoch float64) error {
 		be.Read(bt, lo.Bt, 0)
 		copy(m.B, llama.Transpose(bt, m.R, m.Out))
 	}
+	if l.BaseHash != nil {
+		l.Adapter.BaseSHA256 = l.BaseHash()
+	}
 	if err := l.Adapter.Write(l.SaveDType, w.Create); err != nil {
 		return err
 	}

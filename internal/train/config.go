@@ -42,6 +42,7 @@ type Config struct {
 	Recipe         []byte            // resolved, written beside every adapter
 	TokenizerFiles []string          // copied beside every adapter
 	Identity       func() map[string]string
+	BaseHash       func() string // of the frozen weights; nil: not recorded
 
 	OnProgress func(Progress)
 }

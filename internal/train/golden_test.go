@@ -10,6 +10,8 @@ import (
 
 	"cria/internal/adapter"
 	"cria/internal/compute"
+	"cria/internal/compute/cpu"
+	"cria/internal/compute/cpu/kernels"
 	"cria/internal/data"
 	"cria/internal/disk"
 	"cria/internal/llama"
@@ -180,9 +182,11 @@ func (l *Loop) check(t *testing.T, dir string, tol tolerances) {
 }
 
 func backends() map[string]func() compute.Backend {
-	return map[string]func() compute.Backend{
-		"plain": func() compute.Backend { return &compute.Plain[float32]{DType: compute.Float32} },
+	out := map[string]func() compute.Backend{"plain": func() compute.Backend { return &compute.Plain[float32]{} }}
+	for _, level := range kernels.Levels() {
+		out[level.String()] = func() compute.Backend { return cpu.New(cpu.Options{Level: &level}) }
 	}
+	return out
 }
 
 // The reference's whole runs in float32, from a fresh adapter drawn from the seed and from the given one.

@@ -90,9 +90,13 @@ func (b *Backend) headChunk(ps *compute.Pass, dx, x compute.Buffer, n compute.No
 
 func (b *Backend) Update(params []compute.Param, o compute.AdamW) {
 	k := kernels.NewAdamW(o.LR, o.Beta1, o.Beta2, o.Eps, o.WeightDecay, o.Step, o.GradScale)
-	k.BF16 = o.BFloat16
 	b.pool.Run(len(params), func(_, i int) {
-		p := params[i]
-		b.level.AdamW(buf(p.W).d, buf(p.G).d, buf(p.M).d, buf(p.V).d, &k)
+		w, m, v := buf(params[i].W).d, buf(params[i].M).d, buf(params[i].V).d
+		b.level.AdamW(w, buf(params[i].G).d, m, v, k)
+		if o.BFloat16 {
+			b.level.RoundBF16(w, w)
+			b.level.RoundBF16(m, m)
+			b.level.RoundBF16(v, v)
+		}
 	})
 }

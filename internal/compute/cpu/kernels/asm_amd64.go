@@ -273,72 +273,6 @@ func dp11x32(t *tile)
 //go:noescape
 func dp12x32(t *tile)
 
-// dp1x64 is a tile of 1 rows and 64 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 1, 64 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
-//go:noescape
-func dp1x64(t *tile)
-
-// dp2x64 is a tile of 2 rows and 64 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 2, 64 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
-//go:noescape
-func dp2x64(t *tile)
-
-// dp3x64 is a tile of 3 rows and 64 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 3, 64 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
-//go:noescape
-func dp3x64(t *tile)
-
-// dp4x64 is a tile of 4 rows and 64 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 4, 64 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
-//go:noescape
-func dp4x64(t *tile)
-
-// dp5x64 is a tile of 5 rows and 64 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 5, 64 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
-//go:noescape
-func dp5x64(t *tile)
-
-// dp6x64 is a tile of 6 rows and 64 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 6, 64 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
-//go:noescape
-func dp6x64(t *tile)
-
 // wide1x16 is a tile of 1 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
 //
 //	for k := range t.k {
@@ -447,17 +381,137 @@ func wide2x32(t *tile)
 //go:noescape
 func wide3x32(t *tile)
 
-// wide1x64 is a tile of 1 rows and 64 columns, float32 times bfloat16 pairs, for every tile:
+// f32r1x8 is a tile of 1 rows and 8 columns of float32, for every tile:
 //
 //	for k := range t.k {
-//		for r, j := range 1, 64 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		for r, j := range 1, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
 //		}
 //	}
 //
 //go:noescape
-func wide1x64(t *tile)
+func f32r1x8(t *tile)
+
+// f32r2x8 is a tile of 2 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 2, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r2x8(t *tile)
+
+// f32r3x8 is a tile of 3 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 3, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r3x8(t *tile)
+
+// f32r4x8 is a tile of 4 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 4, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r4x8(t *tile)
+
+// f32r5x8 is a tile of 5 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 5, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r5x8(t *tile)
+
+// f32r6x8 is a tile of 6 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 6, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r6x8(t *tile)
+
+// f32r7x8 is a tile of 7 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 7, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r7x8(t *tile)
+
+// f32r8x8 is a tile of 8 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 8, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r8x8(t *tile)
+
+// f32r9x8 is a tile of 9 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 9, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r9x8(t *tile)
+
+// f32r10x8 is a tile of 10 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 10, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r10x8(t *tile)
+
+// f32r11x8 is a tile of 11 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 11, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r11x8(t *tile)
+
+// f32r12x8 is a tile of 12 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 12, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r12x8(t *tile)
 
 // f32r1x16 is a tile of 1 rows and 16 columns of float32, for every tile:
 //
@@ -760,3 +814,8 @@ func peakDP(n int)
 //
 //go:noescape
 func readAll(p unsafe.Pointer, n int)
+
+// spinWait tells the processor, once, that the caller waits in a loop.
+//
+//go:noescape
+func spinWait()

@@ -56,18 +56,6 @@ func dp11x32(t *tile) { panic(noAssembly) }
 
 func dp12x32(t *tile) { panic(noAssembly) }
 
-func dp1x64(t *tile) { panic(noAssembly) }
-
-func dp2x64(t *tile) { panic(noAssembly) }
-
-func dp3x64(t *tile) { panic(noAssembly) }
-
-func dp4x64(t *tile) { panic(noAssembly) }
-
-func dp5x64(t *tile) { panic(noAssembly) }
-
-func dp6x64(t *tile) { panic(noAssembly) }
-
 func wide1x16(t *tile) { panic(noAssembly) }
 
 func wide2x16(t *tile) { panic(noAssembly) }
@@ -86,7 +74,29 @@ func wide2x32(t *tile) { panic(noAssembly) }
 
 func wide3x32(t *tile) { panic(noAssembly) }
 
-func wide1x64(t *tile) { panic(noAssembly) }
+func f32r1x8(t *tile) { panic(noAssembly) }
+
+func f32r2x8(t *tile) { panic(noAssembly) }
+
+func f32r3x8(t *tile) { panic(noAssembly) }
+
+func f32r4x8(t *tile) { panic(noAssembly) }
+
+func f32r5x8(t *tile) { panic(noAssembly) }
+
+func f32r6x8(t *tile) { panic(noAssembly) }
+
+func f32r7x8(t *tile) { panic(noAssembly) }
+
+func f32r8x8(t *tile) { panic(noAssembly) }
+
+func f32r9x8(t *tile) { panic(noAssembly) }
+
+func f32r10x8(t *tile) { panic(noAssembly) }
+
+func f32r11x8(t *tile) { panic(noAssembly) }
+
+func f32r12x8(t *tile) { panic(noAssembly) }
 
 func f32r1x16(t *tile) { panic(noAssembly) }
 
@@ -181,6 +191,8 @@ func peakFMA(n int) { panic(noAssembly) }
 func peakDP(n int) { panic(noAssembly) }
 
 func readAll(p unsafe.Pointer, n int) { panic(noAssembly) }
+
+func spinWait() { panic(noAssembly) }
 
 func runDP(t *tile, rows, cols int) { panic(noAssembly) }
 

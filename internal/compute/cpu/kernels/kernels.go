@@ -77,7 +77,7 @@ type tile struct {
 	tiles   int // how many tiles below one another
 	acc     int // 0: C starts at zero
 	lda     int // bytes between rows of A
-	ldb     int // bytes between panels, or between rows of float32 B
+	ldb     int // bytes between rows of B; only for float32 B
 	ldc     int // bytes between rows of C
 	ka      int // bytes between columns of A; only for float32 B
 	skip    int // bytes from a to the current tile, scratch of the assembly

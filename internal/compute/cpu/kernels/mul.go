@@ -7,14 +7,14 @@ import (
 
 // Blocks of a product: rows x k of A and k x columns of B stay in the level-2 cache while they are used, C's block too.
 const (
-	blockRows  = 96  // of A and C
-	blockCols  = 256 // of B and C; a multiple of PanelWidth
-	blockK     = 512 // of a product of bfloat16 pairs
-	blockKF32  = 384 // of the others
-	fewRows    = 12  // up to here rows are so few that k is not blocked
-	rowsDP     = 12  // height of the largest tile of bfloat16 pairs, and of 8 columns of float32
-	rowsFMA    = 6   // height of the largest tile of float32
-	rowsDPWide = 6   // up to here a tile of bfloat16 pairs covers two panels
+	blockRows = 96  // of A and C
+	blockCols = 256 // of B and C; a multiple of PanelWidth
+	blockK    = 512 // of a product of bfloat16 pairs
+	blockKF32 = 384 // of the others
+	rowsWide  = 3   // height of the largest tile of float32 and 32 columns
+	fewRows   = 12  // up to here rows are so few that k is not blocked
+	rowsDP    = 12  // height of the largest tile of bfloat16 pairs, and of 8 columns of float32
+	rowsFMA   = 6   // height of the largest tile of float32
 )
 
 // Mul sets C[m][n] = Σ_k A[m][k] B[k][n] for m0 <= m < m1, n0 <= n < n1, or adds to it. C is the whole matrix, row m at
@@ -48,11 +48,12 @@ func (p *Panels) Mul(c []float32, ldc int, a *Operand, m0, m1, n0, n1 int, accum
 	}
 }
 
-// forBlocks divides the rows m0 to m1-1 into equal blocks.
+// forBlocks divides the rows m0 to m1-1 into nearly equal blocks of whole tiles.
 func forBlocks(m0, m1 int, f func(i, j int)) {
 	count := (m1 - m0 + blockRows - 1) / blockRows
+	tiles := (m1 - m0 + rowsDP - 1) / rowsDP
 	for b := range count {
-		f(m0+(m1-m0)*b/count, m0+(m1-m0)*(b+1)/count)
+		f(m0+tiles*b/count*rowsDP, min(m0+tiles*(b+1)/count*rowsDP, m1))
 	}
 }
 
@@ -73,6 +74,8 @@ func (g *product) block(m0, m1, n0, n1 int, accumulate bool) {
 	if m1-m0 <= fewRows {
 		kc = g.p.k
 	}
+	count := (g.p.k + kc - 1) / kc
+	kc = (g.p.k + 16*count - 1) / (16 * count) * 16
 	for k0 := 0; k0 < g.p.k; k0 += kc {
 		k1 := min(k0+kc, g.p.k)
 		for n := n0; n < n1; {
@@ -86,18 +89,12 @@ func (g *product) block(m0, m1, n0, n1 int, accumulate bool) {
 // columns is the width of the next tiles: the widest that the tables of tiles have for so many rows, and no wider than
 // what is left needs.
 func (g *product) columns(rows, left int) int {
+	few := rows <= rowsWide || g.a.arith.pairs()
 	switch {
-	case left <= 16:
-		return 16
-	case g.a.arith.pairs():
-		if rows <= rowsDPWide && left > 32 {
-			return 64
-		}
+	case left <= 8 && !g.p.bf16:
+		return 8
+	case left > 16 && few:
 		return 32
-	case !g.p.bf16 && rows <= 3, g.p.bf16 && (rows == 2 || rows == 3 || rows == 1 && left <= 32):
-		return 32
-	case g.p.bf16 && rows == 1:
-		return 64
 	}
 	return 16
 }
@@ -111,7 +108,7 @@ func (g *product) column(m0, m1, n0, n1, cols, k0, k1 int, accumulate bool) {
 	panel, column := n0/PanelWidth*g.p.size(), n0%PanelWidth
 	if g.p.bf16 {
 		t.b = ptr(g.p.h, panel+k0*PanelWidth+2*column)
-		t.k, t.ldb, t.kind = (k1-k0+1)/2, 2*g.p.size(), wideTile
+		t.k, t.kind = (k1-k0+1)/2, wideTile
 	} else {
 		t.b = ptr(g.p.f, panel+k0*PanelWidth+column)
 		t.k, t.ldb, t.ka = k1-k0, 4*PanelWidth, 4
@@ -124,10 +121,24 @@ func (g *product) column(m0, m1, n0, n1, cols, k0, k1 int, accumulate bool) {
 
 // strip runs tiles of cols columns below one another. t.a is the first of the rows; width columns exist in C.
 func (t tile) strip(c []float32, ldc, rows, width, cols int) {
-	if width < cols {
-		t.narrowStrip(c, ldc, rows, width, cols)
+	if width == cols {
+		t.wholeStrip(c, ldc, rows, cols)
 		return
 	}
+	var buf [blockRows * PanelWidth]float32
+	if t.acc != 0 {
+		for r := range rows {
+			copy(buf[r*cols:], c[r*ldc:][:width])
+		}
+	}
+	t.wholeStrip(buf[:], cols, rows, cols)
+	for r := range rows {
+		copy(c[r*ldc:][:width], buf[r*cols:])
+	}
+}
+
+// wholeStrip is strip where all columns exist.
+func (t tile) wholeStrip(c []float32, ldc, rows, cols int) {
 	high := rowsFMA
 	if t.kind == pairTile || cols == 8 {
 		high = rowsDP
@@ -136,33 +147,17 @@ func (t tile) strip(c []float32, ldc, rows, width, cols int) {
 	// The tiles are of nearly equal height: high ones have one row more than low ones.
 	count := (rows + high - 1) / high
 	low, more := rows/count, rows%count
-	first := t.a
-	t.run(more, low+1, cols, ptr(c, 0))
-	if done := more * (low + 1); done < rows {
-		t.a = unsafe.Add(first, done*t.lda)
-		t.run(count-more, low, cols, ptr(c, done*ldc))
+	t.c, t.tiles = ptr(c, 0), more
+	if more > 0 {
+		t.run(low+1, cols)
 	}
+	done := more * (low + 1)
+	t.a, t.c, t.tiles = unsafe.Add(t.a, done*t.lda), ptr(c, done*ldc), count-more
+	t.run(low, cols)
 }
 
-// narrowStrip is strip with columns missing: it works in a copy of C.
-func (t tile) narrowStrip(c []float32, ldc, rows, width, cols int) {
-	var buf [blockRows * PanelWidth]float32 // also fewRows x 64
-	if t.acc != 0 {
-		for r := range rows {
-			copy(buf[r*cols:], c[r*ldc:][:width])
-		}
-	}
-	t.strip(buf[:], cols, rows, cols, cols)
-	for r := range rows {
-		copy(c[r*ldc:][:width], buf[r*cols:])
-	}
-}
-
-// run runs count tiles of the same height.
-func (t *tile) run(count, rows, cols int, c unsafe.Pointer) {
-	if t.c, t.tiles = c, count; count == 0 {
-		return
-	}
+// run runs t.tiles tiles of the same height.
+func (t *tile) run(rows, cols int) {
 	switch t.kind {
 	case pairTile:
 		runDP(t, rows, cols)

@@ -161,3 +161,9 @@ loop:
 	JNE  loop
 	VZEROUPPER
 	RET
+
+// spinWait tells the processor, once, that the caller waits in a loop.
+// func spinWait()
+TEXT ·spinWait(SB), NOSPLIT, $0-0
+	PAUSE
+	RET

@@ -39,7 +39,7 @@ func (l Level) Product(c []float32, ldc int, a []float32, am, ak int, b []float3
 			j := 0
 			if m1-m0 <= 2*rowsFMA || t.k <= 8*sets {
 				for _, cols := range []int{productWide, productCols} {
-					for ; j+cols <= n && (cols == productCols || m1-m0 <= 3); j += cols {
+					for ; j+cols <= n && (cols == productCols || m1-m0 <= rowsWide); j += cols {
 						t.b = ptr(b, j)
 						t.strip(c[j:], ldc, m1-m0, cols, cols)
 					}

@@ -55,18 +55,6 @@ func runDP(t *tile, rows, cols int) {
 		dp11x32(t)
 	case 32<<8 | 12:
 		dp12x32(t)
-	case 64<<8 | 1:
-		dp1x64(t)
-	case 64<<8 | 2:
-		dp2x64(t)
-	case 64<<8 | 3:
-		dp3x64(t)
-	case 64<<8 | 4:
-		dp4x64(t)
-	case 64<<8 | 5:
-		dp5x64(t)
-	case 64<<8 | 6:
-		dp6x64(t)
 	default:
 		panic("kernels: no such tile")
 	}
@@ -93,8 +81,6 @@ func runWide(t *tile, rows, cols int) {
 		wide2x32(t)
 	case 32<<8 | 3:
 		wide3x32(t)
-	case 64<<8 | 1:
-		wide1x64(t)
 	default:
 		panic("kernels: no such tile")
 	}
@@ -103,6 +89,30 @@ func runWide(t *tile, rows, cols int) {
 // runF32r calls the tile of that many rows and columns.
 func runF32r(t *tile, rows, cols int) {
 	switch cols<<8 | rows {
+	case 8<<8 | 1:
+		f32r1x8(t)
+	case 8<<8 | 2:
+		f32r2x8(t)
+	case 8<<8 | 3:
+		f32r3x8(t)
+	case 8<<8 | 4:
+		f32r4x8(t)
+	case 8<<8 | 5:
+		f32r5x8(t)
+	case 8<<8 | 6:
+		f32r6x8(t)
+	case 8<<8 | 7:
+		f32r7x8(t)
+	case 8<<8 | 8:
+		f32r8x8(t)
+	case 8<<8 | 9:
+		f32r9x8(t)
+	case 8<<8 | 10:
+		f32r10x8(t)
+	case 8<<8 | 11:
+		f32r11x8(t)
+	case 8<<8 | 12:
+		f32r12x8(t)
 	case 16<<8 | 1:
 		f32r1x16(t)
 	case 16<<8 | 2:

@@ -11,7 +11,10 @@ import (
 
 func main() {
 	files := []*file{
-		products(), panels(), convert(), elementwise(), exponential(), reductions(), dropout(), peak(),
+		tiles("tiles_bf16", dpShapes, (*file).dpTile),
+		tiles("tiles_wide", wideShapes, (*file).wideTile),
+		tiles("tiles_f32", f32Shapes, (*file).f32Tile),
+		panels(), convert(), elementwise(), exponential(), reductions(), dropout(), peak(),
 	}
 	for _, f := range files {
 		write(f.name+"_amd64.s", []byte(f.source()))

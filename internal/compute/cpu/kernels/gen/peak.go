@@ -1,6 +1,6 @@
 package main
 
-// peak holds loops that do nothing but multiply and add in registers.
+// peak holds loops that measure the machine, and one that waits.
 func peak() *file {
 	f := &file{name: "peak"}
 	fn := f.begin("peakFMA", "", `
@@ -42,5 +42,10 @@ readAll reads n bytes, n a multiple of 512, and does nothing with them.`, "p uns
 	f.op("SUBQ $512, CX")
 	f.op("JNE  loop")
 	f.end()
+
+	f.begin("spinWait", "", `
+spinWait tells the processor, once, that the caller waits in a loop.`)
+	f.op("PAUSE")
+	f.op("RET")
 	return f
 }

@@ -6,30 +6,21 @@ import (
 )
 
 // A tile is rows x vectors accumulators that stay in registers over the whole inner loop. The tables say which heights
-// exist for which number of columns; wide and low tiles are for few rows, where reading B is the work.
+// exist for which number of columns. Wide, low tiles are for few rows, where reading B in one stream is the work.
 var (
-	dpShapes   = []shape{{1, 12, 16}, {1, 12, 32}, {1, 6, 64}} // VDPBF16PS, 16 columns a vector
-	wideShapes = []shape{{1, 6, 16}, {1, 3, 32}, {1, 1, 64}}   // FMA on bfloat16 panels, 8 columns a vector
-	f32Shapes  = []shape{{1, 12, 8}, {1, 6, 16}, {1, 3, 32}}   // FMA on float32 rows, 8 columns a vector
+	dpShapes   = []shape{{1, 12, 16}, {1, 12, 32}}           // VDPBF16PS, 16 columns a vector
+	wideShapes = []shape{{1, 6, 16}, {1, 3, 32}}             // FMA on bfloat16 panels, 8 columns a vector
+	f32Shapes  = []shape{{1, 12, 8}, {1, 6, 16}, {1, 3, 32}} // FMA on float32 rows, 8 columns a vector
 )
 
 type shape struct{ low, high, cols int }
 
-func products() *file {
-	f := &file{name: "products"}
-	for _, s := range dpShapes {
+// tiles is a file of the tiles of all shapes.
+func tiles(name string, shapes []shape, tile func(f *file, rows, cols int)) *file {
+	f := &file{name: name}
+	for _, s := range shapes {
 		for r := s.low; r <= s.high; r++ {
-			f.dpTile(r, s.cols)
-		}
-	}
-	for _, s := range wideShapes {
-		for r := s.low; r <= s.high; r++ {
-			f.wideTile(r, s.cols)
-		}
-	}
-	for _, s := range f32Shapes {
-		for r := s.low; r <= s.high; r++ {
-			f.f32Tile(r, s.cols)
+			tile(f, r, s.cols)
 		}
 	}
 	return f
@@ -38,7 +29,7 @@ func products() *file {
 // Registers of all tiles. Rows of A are addressed from every third row with index R9.
 //
 //	DX C   R8 its stride   SI R10 R12 R15 rows 0 3 6 9 of A   R9 their stride
-//	DI B   R11 stride of B (between panels; f32: between k)    CX k   BX tiles left   R14 the tile   AX R13 scratch
+//	DI B   R11 stride of float32 B between k    CX k   BX tiles left   R14 the tile   R13 scratch
 var aBase = []string{"SI", "R10", "R12", "R15"}
 
 // aRow is row r of A, off bytes after the offset of a step.
@@ -71,7 +62,6 @@ func (f *file) tile(t tileLoop) {
 	f.op("MOVQ t+0(FP), R14")
 	f.op("MOVQ tile_lda(R14), R9")
 	f.op("MOVQ tile_ldc(R14), R8")
-	f.op("MOVQ tile_ldb(R14), R11")
 	f.op("MOVQ tile_tiles(R14), BX")
 	f.op("MOVQ tile_c(R14), DX")
 	f.op("MOVQ $0, tile_skip(R14)")
@@ -164,10 +154,7 @@ func (f *file) dpTile(rows, cols int) {
 		rows: rows, vectors: nz, reg: "Z", width: 64, unroll: 4, aBytes: 4, bBytes: 128,
 		step: func() {
 			for v := range nz {
-				f.op("VMOVUPS %s, Z%d", bVector(64*v, 128), 24+v)
-				if cols == 64 {
-					f.op("PREFETCHT0 %s", bVector(ahead+64*v, 128))
-				}
+				f.op("VMOVUPS b+%d(DI), Z%d", 64*v, 24+v)
 			}
 			for r := range rows {
 				a := 28 + r%4
@@ -181,21 +168,13 @@ func (f *file) dpTile(rows, cols int) {
 	})
 }
 
-// ahead is how many bytes before their use panels are fetched by the tiles for few rows.
+// ahead is how many bytes before their use panels are fetched.
 const ahead = 1024
 
 func (f *file) advanceRows(rows, bytes int) {
 	for i := 0; 3*i < rows; i++ {
 		f.op("ADDQ $%d, %s", bytes, aBase[i])
 	}
-}
-
-// bVector is the vector of B at byte off of a step, in the second panel if it is beyond the width of the first.
-func bVector(off, panel int) string {
-	if off%ahead >= panel {
-		return fmt.Sprintf("b+%d(DI)(R11*1)", off-panel)
-	}
-	return fmt.Sprintf("b+%d(DI)", off)
 }
 
 // wideTile multiplies float32 rows with bfloat16 panels widened in registers (AVX2, FMA).
@@ -223,7 +202,7 @@ func (f *file) wideTile(rows, cols int) {
 	}
 	// widen puts the even or the odd elements of a vector of pairs into a register.
 	widen := func(v, odd, reg int) {
-		switch b := bVector(32*v, 128); {
+		switch b := fmt.Sprintf("b+%d(DI)", 32*v); {
 		case odd == 0:
 			f.op("VMOVUPS %s, Y%d", b, reg)
 			f.op("VPSLLD $16, Y%d, Y%d", reg, reg)
@@ -238,6 +217,10 @@ func (f *file) wideTile(rows, cols int) {
 	t.step = func() {
 		for odd := range 2 {
 			if nv == 2 {
+				if odd == 0 {
+					f.op("PREFETCHT0 b+%d(DI)", ahead)
+					f.op("PREFETCHT0 b+%d(DI)", ahead+64)
+				}
 				widen(0, odd, 12)
 				widen(1, odd, 13)
 				for r := range rows {
@@ -257,7 +240,7 @@ func (f *file) wideTile(rows, cols int) {
 			}
 			for v := range nv {
 				if odd == 0 && v%2 == 0 {
-					f.op("PREFETCHT0 %s", bVector(ahead+32*v, 128))
+					f.op("PREFETCHT0 b+%d(DI)", ahead+32*v)
 				}
 				widen(v, odd, b[v%2])
 				for r := range rows {
@@ -269,7 +252,7 @@ func (f *file) wideTile(rows, cols int) {
 	f.tile(t)
 }
 
-// f32Tile multiplies float32 with float32, both with free strides (AVX2, FMA). CX is the stride of A in k; AX counts.
+// f32Tile multiplies float32 with float32, both with free strides (AVX2, FMA). AX is the stride of A in k.
 func (f *file) f32Tile(rows, cols int) {
 	nv := cols / 8
 	f.tile(tileLoop{
@@ -282,7 +265,10 @@ func (f *file) f32Tile(rows, cols int) {
 		}
 	}`, rows, cols),
 		rows: rows, vectors: nv, reg: "Y", width: 32, unroll: 2,
-		start:   func() { f.op("MOVQ tile_ka(R14), R12") },
+		start: func() {
+			f.op("MOVQ tile_ka(R14), AX")
+			f.op("MOVQ tile_ldb(R14), R11")
+		},
 		advance: func(int) {}, // a part of the step, as the strides are in registers
 		step: func() {
 			a := rows * nv
@@ -308,7 +294,7 @@ func (f *file) f32Tile(rows, cols int) {
 				}
 			}
 			for i := 0; 3*i < rows; i++ {
-				f.op("ADDQ R12, %s", aBase[i])
+				f.op("ADDQ AX, %s", aBase[i])
 			}
 			f.op("ADDQ R11, DI")
 		},

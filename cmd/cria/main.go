@@ -1,0 +1,131 @@
+// Command cria fine-tunes Llama models with LoRA and chats with the result.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"cria/internal/recipe"
+	"cria/internal/train"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes, as docs/cli.md lists them.
+const (
+	exitOK          = 0
+	exitError       = 1   // something failed; the message says what to do
+	exitUsage       = 2   // the command line or the recipe is wrong; nothing was written
+	exitNonFinite   = 3   // training stopped before a NaN or infinite update
+	exitInterrupted = 130 // stopped by a signal; what was done is saved
+)
+
+// usageError marks errors of the command line.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+
+// run executes one command line and returns its exit code.
+func run(args []string, in io.Reader, out, errOut io.Writer) (code int) {
+	ui := newUI(in, out, errOut)
+	defer func() {
+		if p := recover(); p != nil {
+			ui.fail(fmt.Errorf("internal error: %v\n%s\nThis is a fault in cria; please report it with the command that you ran", p, debug.Stack()))
+			code = exitError
+		}
+	}()
+	ctx, stop := signals(ui)
+	defer stop()
+	root := newRoot(ui)
+	root.SetArgs(args)
+	root.SetOut(out)
+	root.SetErr(errOut)
+	err := root.ExecuteContext(ctx)
+	ui.close()
+	if err == nil {
+		return exitOK
+	}
+	var (
+		usage   usageError
+		recipes recipe.Errors
+		one     *recipe.Error
+		nan     *train.NonFiniteError
+	)
+	switch {
+	case errors.Is(err, train.ErrInterrupted):
+		return exitInterrupted
+	case errors.As(err, &nan):
+		ui.fail(err)
+		return exitNonFinite
+	case errors.As(err, &usage), errors.As(err, &recipes), errors.As(err, &one), strings.HasPrefix(err.Error(), "unknown command"):
+		ui.fail(err)
+		return exitUsage
+	}
+	ui.fail(err)
+	return exitError
+}
+
+// signals returns a context that ends with the first SIGINT or SIGTERM; the second one ends the process.
+func signals(ui *ui) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ch := make(chan os.Signal, 2)
+	signal.Notify(ch, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		for n := 0; ; n++ {
+			if _, ok := <-ch; !ok {
+				return
+			}
+			if ui.interrupt() {
+				n--
+				continue
+			}
+			if n > 0 {
+				os.Exit(exitInterrupted)
+			}
+			ui.note("stopping; press Ctrl-C again to stop at once and lose the work since the last checkpoint")
+			cancel()
+		}
+	}()
+	return ctx, func() { signal.Stop(ch); close(ch); cancel() }
+}
+
+func newRoot(ui *ui) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "cria",
+		Short: "Fine-tune Llama models with LoRA, and chat with the result",
+		Long: "cria fine-tunes Llama models with LoRA and chats with the result: one binary, no Python.\n\n" +
+			"Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 2 wrong\n" +
+			"command line or recipe (nothing was written), 3 training stopped at a NaN, 130 interrupted and saved.",
+		Example:       "  cria demo\n  cria train recipe.yaml learning_rate=2e-4\n  cria chat ./model --adapter output",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Version:       version(),
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(newTrain(ui), newGenerate(ui), newChat(ui), newImport(ui), newInspect(ui), newTokenize(ui), newDoctor(ui), newDemo(ui))
+	return root
+}
+
+// version is the module's version and the commit it was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 12 && !strings.Contains(v, s.Value[:12]) {
+			v += " " + s.Value[:12]
+		}
+	}
+	return v
+}

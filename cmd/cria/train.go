@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"cria/internal/recipe"
+	"cria/internal/train"
+
+	"github.com/spf13/cobra"
+)
+
+func newTrain(ui *ui) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "train [RECIPE.yaml] [key=value | --key value ...]",
+		Short: "Train a LoRA adapter as a recipe says",
+		Long: "Train a LoRA adapter. The recipe is a YAML file with the names of TrainingArguments and LoraConfig; keys on the\n" +
+			"command line override it. The adapter and the checkpoints in output_dir load in peft.\n\n" +
+			"The first Ctrl-C finishes the step, saves, and says how to go on.\n\nKeys (docs/recipe.md says more):\n" + keyList(),
+		Example: "  cria train recipe.yaml\n  cria train recipe.yaml learning_rate=2e-4 lora.r=16\n" +
+			"  cria train recipe.yaml --resume_from_checkpoint true\n" +
+			"  cria train model=./SmolLM2-135M-Instruct dataset=rows.json template=prompt ...",
+		DisableFlagParsing: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path, overrides, err := recipeArgs(args)
+			if errors.Is(err, errHelp) {
+				return cmd.Help()
+			}
+			if err != nil {
+				return err
+			}
+			r, err := recipe.Load(path, overrides)
+			if err != nil {
+				return err
+			}
+			return runTrain(cmd.Context(), ui, r, path)
+		},
+	}
+	return c
+}
+
+// keyList is one line for every key of the recipe.
+func keyList() string {
+	var b strings.Builder
+	for _, k := range recipe.Keys() {
+		fmt.Fprintf(&b, "  %-30s %s", k.Name, k.Meaning)
+		if k.Default != "" {
+			fmt.Fprintf(&b, " [%s]", k.Default)
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+var errHelp = errors.New("help")
+
+// recipeArgs splits a command line into the recipe's path and overrides "key=value".
+func recipeArgs(args []string) (path string, overrides []string, err error) {
+	for i := 0; i < len(args); i++ {
+		a := args[i]
+		switch {
+		case a == "-h" || a == "--help":
+			return "", nil, errHelp
+		case strings.HasPrefix(a, "--"):
+			key, value, ok := strings.Cut(a[2:], "=")
+			if !ok {
+				if i++; i == len(args) {
+					return "", nil, usagef("--%s needs a value: --%s VALUE or %s=VALUE", key, key, key)
+				}
+				value = args[i]
+			}
+			overrides = append(overrides, strings.ReplaceAll(key, "-", "_")+"="+value)
+		case strings.HasPrefix(a, "-"):
+			return "", nil, usagef("unknown flag %s; keys of the recipe are given as key=value or --key value", a)
+		case strings.Contains(a, "="):
+			overrides = append(overrides, a)
+		case path == "":
+			path = a
+		default:
+			return "", nil, usagef("two recipes are named, %s and %s; one is trained at a time", path, a)
+		}
+	}
+	return path, overrides, nil
+}
+
+// runTrain trains a recipe with its progress on the terminal.
+func runTrain(ctx context.Context, ui *ui, r *recipe.Recipe, path string) error {
+	for _, n := range r.Notes {
+		ui.note("note: %s", n)
+	}
+	ui.show("reading the model and the data ...")
+	j, err := train.Prepare(ctx, r, train.Options{Info: func(s string) { ui.note("note: %s", s) }, OnProgress: func(p train.Progress) { showProgress(ui, &p) }})
+	ui.show("")
+	if err != nil {
+		return err
+	}
+	defer j.Close()
+	describe(ui, j)
+	start := time.Now()
+	err = j.Run(ctx)
+	ui.show("")
+	switch {
+	case errors.Is(err, train.ErrInterrupted):
+		ui.note("saved at step %d of %d. Go on with: cria train %s resume_from_checkpoint=true", j.Step(), j.Steps.Len(), strings.TrimSpace(path+" output_dir="+r.OutputDir))
+		return err
+	case err != nil:
+		return err
+	}
+	ui.note("done: %d steps in %s; the adapter is in %s", j.Steps.Len(), time.Since(start).Round(time.Second), r.OutputDir)
+	return nil
+}
+
+// describe says what is about to be trained.
+func describe(ui *ui, j *train.Job) {
+	trainable, all := j.Parameters()
+	ui.note("trainable params: %s || all params: %s || trainable%%: %.4f", thousands(trainable), thousands(all), 100*float64(trainable)/float64(all))
+	p := j.Report
+	ui.note("%s rows, %s tokens, %s of them trained; %d steps; %s, %s on %d threads", thousands(p.Rows), thousands(p.Tokens), thousands(p.Labelled),
+		j.Steps.Len(), j.Model.Backend().Name(), j.DType, j.Threads)
+	for _, t := range []struct {
+		n    int
+		what string
+	}{{p.Unlabelled.Rows, "without a trained token"}, {p.Cut.Rows, "cut to max_length"}, {p.Dropped.Rows, "dropped"}, {p.UntrainedEnd.Rows, "without a trained end"}} {
+		if t.n > 0 {
+			ui.note("  %s %s (allowed by the recipe)", plural(t.n, "row"), t.what)
+		}
+	}
+	if j.Resumed != "" {
+		ui.note("going on from %s", j.Resumed)
+	}
+}
+
+// showProgress prints a log line every logging_steps, and on a terminal a live line after every step.
+func showProgress(ui *ui, p *train.Progress) {
+	if r := p.Record; r != nil {
+		ui.note("step %d/%d  loss %.4f  grad_norm %.4g  lr %.3g  epoch %.2f  %.0f tokens/s", p.Step, p.Steps, *r.Loss, p.GradNorm, p.LearningRate, p.Epoch, p.TokensPerSecond)
+	}
+	if p.Checkpoint != "" {
+		ui.note("saved %s", p.Checkpoint)
+	}
+	ui.show(fmt.Sprintf("%s step %d/%d  loss %.4f  grad_norm %.3g  %.0f tokens/s  %s left", bar(p.Step, p.Steps, 20), p.Step, p.Steps, p.Loss, p.GradNorm,
+		p.TokensPerSecond, p.Left.Round(time.Second)))
+}
+
+func bar(done, all, width int) string {
+	n := width * done / max(1, all)
+	return "[" + strings.Repeat("=", n) + strings.Repeat(" ", width-n) + "]"
+}
+
+func thousands(n int) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

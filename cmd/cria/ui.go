@@ -1,0 +1,136 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+
+	"golang.org/x/term"
+)
+
+// ui is the door to the terminal: results on out, everything else on err, colours and redrawn lines only where a terminal
+// shows them.
+type ui struct {
+	in       io.Reader
+	out, err io.Writer
+	colour   bool // of err
+	tty      bool // err is a terminal
+
+	mu     sync.Mutex
+	onINT  func() // takes Ctrl-C while set
+	status string // the line that is being redrawn
+}
+
+func newUI(in io.Reader, out, errOut io.Writer) *ui {
+	u := &ui{in: in, out: out, err: errOut}
+	if f, ok := errOut.(*os.File); ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
+		u.tty = true
+		u.colour = os.Getenv("NO_COLOR") == ""
+	}
+	return u
+}
+
+// paint returns s in an ANSI colour where colours are shown.
+func (u *ui) paint(code, s string) string {
+	if !u.colour {
+		return s
+	}
+	return "\x1b[" + code + "m" + s + "\x1b[0m"
+}
+
+// note prints a remark, above a line that is being redrawn.
+func (u *ui) note(format string, args ...any) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.clear()
+	fmt.Fprintf(u.err, format+"\n", args...)
+	u.draw()
+}
+
+func (u *ui) fail(err error) { u.note("%s %v", u.paint("31;1", "error:"), err) }
+
+// show replaces the status line; without a terminal it does nothing.
+func (u *ui) show(line string) {
+	if !u.tty {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.clear()
+	u.status = line
+	u.draw()
+}
+
+func (u *ui) clear() {
+	if u.status != "" {
+		fmt.Fprint(u.err, "\r\x1b[K")
+	}
+}
+
+func (u *ui) draw() {
+	if u.status == "" {
+		return
+	}
+	line := u.status
+	if f, ok := u.err.(*os.File); ok {
+		if w, _, err := term.GetSize(int(f.Fd())); err == nil && len(line) >= w {
+			line = line[:max(0, w-1)]
+		}
+	}
+	fmt.Fprint(u.err, line)
+}
+
+// close removes the status line.
+func (u *ui) close() { u.show("") }
+
+// json prints v as one indented JSON document on standard output.
+func (u *ui) json(v any) error {
+	e := json.NewEncoder(u.out)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// catch gives Ctrl-C to f until the returned function is called.
+func (u *ui) catch(f func()) (release func()) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.onINT = f
+	return func() {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		u.onINT = nil
+	}
+}
+
+// interrupt hands Ctrl-C to whoever catches it.
+func (u *ui) interrupt() bool {
+	u.mu.Lock()
+	f := u.onINT
+	u.mu.Unlock()
+	if f == nil {
+		return false
+	}
+	f()
+	return true
+}
+
+// printable makes model output safe for a terminal: control characters other than newline and tab are shown, not obeyed.
+func printable(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		switch {
+		case r == '\n' || r == '\t' || r >= ' ' && r != 0x7f && (r < 0x80 || r > 0x9f) && !bidi(r):
+			b.WriteRune(r)
+		default:
+			fmt.Fprintf(&b, "\\u%04x", r)
+		}
+	}
+	return b.String()
+}
+
+// bidi tells characters that reorder the text around them.
+func bidi(r rune) bool { return r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 }

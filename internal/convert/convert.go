@@ -1,0 +1,141 @@
+// Package convert imports models from other formats as Hugging Face directories.
+package convert
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"cria/internal/disk"
+	"cria/internal/gguf"
+	"cria/internal/safetensors"
+)
+
+// Source is what an imported directory's manifest records as meta.
+type Source struct {
+	Format string `json:"format"` // "gguf"
+	Name   string `json:"name"`   // file name
+	SHA256 string `json:"sha256"` // of the file, lower-case hexadecimal
+}
+
+// ImportGGUF writes the Llama model in the GGUF file at path as the new
+// directory outDir: config.json, generation_config.json, model.safetensors in
+// bfloat16, tokenizer.json, tokenizer_config.json, special_tokens_map.json, and
+// the manifest with a Source. The directory appears whole or not at all; one
+// that exists and is not empty is refused with fs.ErrExist.
+//
+// Whatever has no exact equal (another architecture, an unknown tensor, setting
+// or tokenizer) is refused by name. Weights are dequantised to float32 and
+// rounded to the nearest bfloat16, ties to even.
+//
+// progress, if not nil, is told how many of the weights' bytes are written.
+func ImportGGUF(ctx context.Context, path, outDir string, progress func(done, total int64)) error {
+	f, err := gguf.Open(path)
+	if err != nil {
+		return err
+	}
+	err = importGGUF(ctx, f, path, outDir, progress)
+	return errors.Join(err, f.Close())
+}
+
+func importGGUF(ctx context.Context, f *gguf.File, path, outDir string, progress func(done, total int64)) error {
+	fail := func(err error) error { return fmt.Errorf("%s: %w", path, err) }
+	m, err := readModel(f)
+	if err != nil {
+		return fail(err)
+	}
+	v, err := readVocabulary(f, m.VocabSize)
+	if err != nil {
+		return fail(err)
+	}
+	files, err := m.files(v)
+	if err != nil {
+		return fail(err)
+	}
+	source := Source{Format: "gguf", Name: filepath.Base(path)}
+	if source.SHA256, err = fileSHA256(ctx, path); err != nil {
+		return err
+	}
+	if progress == nil {
+		progress = func(done, total int64) {}
+	}
+	err = publish(outDir, source, files, func(w io.Writer) error { return m.writeWeights(ctx, w, progress) })
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return fmt.Errorf("%s exists already; delete it or name another directory: %w", outDir, err)
+	case err != nil:
+		return fail(err)
+	}
+	return nil
+}
+
+// publish is the one place where files are written.
+func publish(dir string, source Source, files map[string][]byte, weights func(io.Writer) error) error {
+	if err := disk.MkdirAll(disk.OS{}, filepath.Dir(dir)); err != nil {
+		return err
+	}
+	return disk.PublishDir(disk.OS{}, dir, func(d *disk.DirWriter) error {
+		if err := d.SetMeta(source); err != nil {
+			return err
+		}
+		names := make([]string, 0, len(files))
+		for name := range files {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		for _, name := range names {
+			err := create(d, name, func(w io.Writer) error {
+				_, err := w.Write(files[name])
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return create(d, safetensors.SingleFile, weights)
+	})
+}
+
+func create(d *disk.DirWriter, name string, fill func(io.Writer) error) error {
+	f, err := d.Create(name)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriterSize(f, 1<<20)
+	if err := fill(w); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if err := w.Flush(); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	return f.Close()
+}
+
+func fileSHA256(ctx context.Context, path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	for {
+		if err := ctx.Err(); err != nil {
+			return "", err
+		}
+		switch _, err := io.CopyN(h, f, 16<<20); err {
+		case nil:
+		case io.EOF:
+			return hex.EncodeToString(h.Sum(nil)), nil
+		default:
+			return "", err
+		}
+	}
+}

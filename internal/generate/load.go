@@ -1,0 +1,139 @@
+package generate
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"cria/internal/adapter"
+	"cria/internal/compute"
+	"cria/internal/compute/cpu"
+	"cria/internal/compute/cpu/kernels"
+	"cria/internal/data"
+	"cria/internal/llama"
+	"cria/internal/recipe"
+	"cria/internal/safetensors"
+	"cria/internal/tokenizer"
+)
+
+// Chat is a model ready to answer: base weights, with or without an adapter, tokenizer and prompt.
+type Chat struct {
+	Model     *llama.Model
+	Tokenizer *tokenizer.Tokenizer
+	Defaults  *llama.GenerationConfig
+	EOS       []int32
+	Recipe    *recipe.Recipe // that the adapter was trained with; nil without
+	template  *data.Template
+	closers   []func() error
+}
+
+// LoadOptions say what to load and how to compute.
+type LoadOptions struct {
+	Model   string // directory
+	Adapter string // directory, or ""
+	DType   string // "auto", "float32" or "bfloat16"
+	Threads int
+}
+
+// Load opens a model directory and an adapter.
+func Load(o LoadOptions) (_ *Chat, err error) {
+	c := &Chat{}
+	defer func() {
+		if err != nil {
+			c.Close()
+		}
+	}()
+	if info, err := os.Stat(o.Model); err != nil || !info.IsDir() {
+		return nil, fmt.Errorf("%q is not a model directory; name a directory in Hugging Face's format (cria import makes one of a GGUF file)", o.Model)
+	}
+	cfg, err := llama.ReadConfig(o.Model)
+	if err != nil {
+		return nil, err
+	}
+	if c.Defaults, err = llama.ReadGenerationConfig(o.Model); err != nil {
+		return nil, err
+	}
+	if c.Tokenizer, err = tokenizer.Load(o.Model); err != nil {
+		return nil, err
+	}
+	for _, id := range c.Defaults.EOSTokenID {
+		c.EOS = append(c.EOS, int32(id))
+	}
+	if len(c.EOS) == 0 {
+		for _, id := range cfg.EOSTokenID {
+			c.EOS = append(c.EOS, int32(id))
+		}
+	}
+	var ad *adapter.Adapter
+	if o.Adapter != "" {
+		if ad, err = adapter.Load(o.Adapter, cfg); err != nil {
+			return nil, err
+		}
+		if err := c.loadRecipe(filepath.Join(o.Adapter, "recipe.yaml")); err != nil {
+			return nil, err
+		}
+	}
+	dtype := compute.DType(o.DType)
+	if o.DType == "auto" || o.DType == "" {
+		dtype = compute.Float32
+		if kernels.Best() >= kernels.AVX512BF16 {
+			dtype = compute.BFloat16
+		}
+	}
+	f, err := safetensors.OpenDir(o.Model)
+	if err != nil {
+		return nil, err
+	}
+	c.closers = append(c.closers, f.Close)
+	be := cpu.New(cpu.Options{Threads: o.Threads, DType: dtype})
+	c.closers = append(c.closers, func() error { be.Close(); return nil })
+	if c.Model, err = llama.Load(be, cfg, f); err != nil {
+		return nil, err
+	}
+	if ad == nil {
+		return c, nil
+	}
+	for _, m := range ad.Modules {
+		if _, err := c.Model.Attach(m.Layer, m.Kind, m.R, m.A, m.B, m.Scale, false); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// loadRecipe takes the prompt template that an adapter was trained with, if cria trained it.
+func (c *Chat) loadRecipe(path string) error {
+	if _, err := os.Stat(path); err != nil {
+		return nil // another program's adapter
+	}
+	r, err := recipe.Load(path, nil)
+	if err != nil {
+		return fmt.Errorf("the recipe beside the adapter cannot be read: %w", err)
+	}
+	c.Recipe = r
+	return c.UsePrompt(r)
+}
+
+// UsePrompt renders prompts as a recipe does.
+func (c *Chat) UsePrompt(r *recipe.Recipe) (err error) {
+	if r.Template == recipe.TemplatePrompt {
+		c.template, err = data.ParseTemplate(r.PromptTemplate, r.ResponseTemplate)
+	}
+	return err
+}
+
+// Prompt returns the ids of a user's text as the model was trained to read it.
+func (c *Chat) Prompt(user string) ([]int32, error) {
+	if c.template == nil {
+		return nil, fmt.Errorf("there is no prompt template: neither the adapter nor a recipe brings one; give --recipe FILE.yaml, or exact ids with --input-ids")
+	}
+	text, plain := c.template.Prompt(data.Example{Instruction: user})
+	return c.Tokenizer.Encode(text, plain...), nil
+}
+
+// Close gives the model's memory and files back.
+func (c *Chat) Close() {
+	for i := len(c.closers) - 1; i >= 0; i-- {
+		c.closers[i]()
+	}
+}
