@@ -19,7 +19,7 @@ func newTrain(ui *ui) *cobra.Command {
 		Short: "Train a LoRA adapter as a recipe says",
 		Long: "Train a LoRA adapter. The recipe is a YAML file with the names of TrainingArguments and LoraConfig; keys on the\n" +
 			"command line override it. The adapter and the checkpoints in output_dir load in peft.\n\n" +
-			"The first Ctrl-C finishes the step, saves, and says how to go on.\n\nKeys (docs/recipe.md says more):\n" + keyList(),
+			"The first Ctrl-C finishes the step, saves, and says how to go on.\n\nKeys (docs/recipe.md says more):\n" + recipe.Help(),
 		Example: "  cria train recipe.yaml\n  cria train recipe.yaml learning_rate=2e-4 lora.r=16\n" +
 			"  cria train recipe.yaml --resume_from_checkpoint true\n" +
 			"  cria train model=./SmolLM2-135M-Instruct dataset=rows.json template=prompt ...",
@@ -40,19 +40,6 @@ func newTrain(ui *ui) *cobra.Command {
 		},
 	}
 	return c
-}
-
-// keyList is one line for every key of the recipe.
-func keyList() string {
-	var b strings.Builder
-	for _, k := range recipe.Keys() {
-		fmt.Fprintf(&b, "  %-30s %s", k.Name, k.Meaning)
-		if k.Default != "" {
-			fmt.Fprintf(&b, " [%s]", k.Default)
-		}
-		b.WriteByte('\n')
-	}
-	return b.String()
 }
 
 var errHelp = errors.New("help")

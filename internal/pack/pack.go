@@ -52,7 +52,7 @@ type Step struct {
 	Targets []compute.Target
 	Source  []int32 // per target, the number of its row in the step
 	Tokens  int     // of all rows, shared or not, as a user counts them
-	Labels  int // labelled tokens
+	Labels  int     // labelled tokens
 }
 
 // NewStep builds the trie of the step's micro-batches. Row order within the step decides canonical order and nothing

@@ -112,14 +112,14 @@ func (c component) stage() (stage, error) {
 	case "Split":
 		switch {
 		case c.Behavior != "Isolated" || c.Invert:
-			return stage{}, fmt.Errorf("Split with behavior %q and invert %t is not supported; supported is Isolated and false",
+			return stage{}, fmt.Errorf("type Split with behavior %q and invert %t is not supported; supported is Isolated and false",
 				c.Behavior, c.Invert)
 		case c.Pattern.Regex == nil:
-			return stage{}, errors.New("Split by a String instead of a Regex is not supported")
+			return stage{}, errors.New("type Split by a String instead of a Regex is not supported")
 		}
 		split, ok := splitPatterns[*c.Pattern.Regex]
 		if !ok {
-			return stage{}, fmt.Errorf("Split by the pattern %s is not supported; supported are the patterns of Llama 3, Qwen 2 and GPT-2",
+			return stage{}, fmt.Errorf("type Split by the pattern %s is not supported; supported are the patterns of Llama 3, Qwen 2 and GPT-2",
 				shorten(*c.Pattern.Regex))
 		}
 		return stage{split: split}, nil

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"cria/internal/demomodel"
 	"cria/internal/tokenizer"
@@ -134,5 +135,13 @@ func TestGoldenLlama3(t *testing.T) {
 	checkGolden(t, tok, g.Strings, g.Llama3, g.Llama3Decoded)
 	if got := tok.VocabSize(); got != 128256 {
 		t.Errorf("VocabSize is %d", got)
+	}
+	start := time.Now()
+	ids := tok.Encode(strings.Repeat("a", 1<<20))
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("1 MB of a took %v", took)
+	}
+	if len(ids) != 1<<17 || slices.Min(ids) != slices.Max(ids) { // aaaaaaaa
+		t.Errorf("%d ids", len(ids))
 	}
 }

@@ -220,8 +220,7 @@ func (r *jsonReader) index(limit int) (int, error) {
 	return v, nil
 }
 
-// raw skips a value and returns its text. Only strings and brackets are checked: what is
-// needed of it must still be read.
+// raw skips a value and returns its text.
 func (r *jsonReader) raw() ([]byte, error) {
 	r.peek()
 	start := r.pos
@@ -256,7 +255,11 @@ func (r *jsonReader) raw() ([]byte, error) {
 			r.literal()
 		}
 		if depth == 0 {
-			return r.data[start:r.pos], nil
+			text := r.data[start:r.pos]
+			if !json.Valid(text) { // so far only strings and brackets were looked at
+				return nil, fmt.Errorf("byte %d: not a JSON value", start)
+			}
+			return text, nil
 		}
 	}
 }

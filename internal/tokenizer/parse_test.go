@@ -64,14 +64,28 @@ func TestParseAccepts(t *testing.T) {
 			continue
 		}
 		want := []int32{3, 4, 2}
-		if name == "merge repeated" { // "Ġ ab" is now of the lowest rank, but needs "a b" first
-			want = []int32{3, 4, 2}
-		}
 		if name == "unk not needed" {
 			want = []int32{3, 4, 2, 0}
 		}
 		if got := tok.Encode("ab ab x"); !slices.Equal(got, want) {
 			t.Errorf("%s: ids %v, want %v", name, got, want)
+		}
+	}
+}
+
+// TestMergeTwice: the later of two merges of the same pair counts.
+func TestMergeTwice(t *testing.T) {
+	for last, want := range map[string][]int32{"b b": {3, 1}, "a b": {0, 5}} {
+		tok, err := Parse(smallest(func(f, m object) {
+			m["vocab"] = object{"a": 0, "b": 1, "Ġ": 2, "ab": 3, "x": 4, "bb": 5}
+			m["merges"] = []any{last, "a b", "b b", last}
+			f["added_tokens"] = nil
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := tok.Encode("abb"); !slices.Equal(got, want) {
+			t.Errorf("%s twice: ids %v, want %v", last, got, want)
 		}
 	}
 }

@@ -7,12 +7,14 @@ import (
 	"math"
 	"os"
 	"testing"
+	"time"
 
 	"cria/internal/adapter"
 	"cria/internal/compute"
 	"cria/internal/compute/cpu"
 	"cria/internal/compute/cpu/kernels"
 	"cria/internal/data"
+	"cria/internal/demomodel"
 	"cria/internal/disk"
 	"cria/internal/llama"
 	"cria/internal/pack"
@@ -216,4 +218,48 @@ func TestGoldenRuns(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Four real steps of SmolLM2-135M-Instruct in float32.
+func TestGoldenSmolLM2(t *testing.T) {
+	dir := testmodel(t)
+	for _, fresh := range []bool{true, false} {
+		t.Run(fmt.Sprintf("fresh=%v", fresh), func(t *testing.T) {
+			if fresh && testing.Short() {
+				t.Skip("one of the two runs is enough")
+			}
+			var j job
+			loadJSON(t, golden+"smollm2-train/job.json", &j)
+			initial := ""
+			if !fresh {
+				initial = golden + "smollm2-train/init_adapter"
+			}
+			be := cpu.New(cpu.Options{})
+			defer be.Close()
+			l, err := New(j.config(t, be, dir, "smollm2-train", initial))
+			if err != nil {
+				t.Fatal(err)
+			}
+			start := time.Now()
+			if err := l.Run(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%.0f tokens/s", float64(l.tokens)/time.Since(start).Seconds())
+			l.check(t, "smollm2-train", tolerances{gradNorm: 1e-4, adapter: 2e-4})
+		})
+	}
+}
+
+// testmodel is the directory of SmolLM2-135M-Instruct; where it cannot be had the test is skipped, or fails if
+// CRIA_TEST_MODELS=required.
+func testmodel(t testing.TB) string {
+	t.Helper()
+	dir, err := demomodel.Dir(context.Background(), func(s string) { t.Log(s) })
+	if err != nil {
+		if os.Getenv("CRIA_TEST_MODELS") == "required" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	return dir
 }

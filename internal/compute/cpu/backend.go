@@ -25,7 +25,7 @@ type Backend struct {
 	level      kernels.Level
 	exact      kernels.Arith // float32 products, whatever the compute type
 	arith      kernels.Arith // of the frozen and the LoRA products
-	pool       *Pool
+	pool       *kernels.Pool
 	mapWeights bool
 	workers    []worker
 
@@ -58,7 +58,7 @@ func New(o Options) *Backend {
 	if o.Threads <= 0 {
 		o.Threads = runtime.GOMAXPROCS(0)
 	}
-	b := &Backend{level: level, pool: NewPool(o.Threads), mapWeights: o.MapWeights, workers: make([]worker, o.Threads)}
+	b := &Backend{level: level, pool: kernels.NewPool(o.Threads), mapWeights: o.MapWeights, workers: make([]worker, o.Threads)}
 	b.exact = kernels.Arith{Level: level}
 	b.arith = kernels.Arith{Level: level, BF16: o.DType == compute.BFloat16}
 	return b

@@ -29,11 +29,11 @@ func NewAdamW(lr, beta1, beta2, eps, weightDecay float64, step int, gradScale fl
 }
 
 // AdamW updates parameters p and moments m, v with the gradient g (Loshchilov & Hutter, arXiv 1711.05101), in the order
-// of operations of torch.optim.AdamW for one tensor:
+// of operations of torch.optim.AdamW for one tensor, where m and v are made by fused multiply-adds:
 //
 //	p *= 1 - lr·weight_decay
 //	m += (g - m)·(1 - beta1)
-//	v = v·beta2 + (1 - beta2)·g·g
+//	v = v·beta2 + ((1 - beta2)·g)·g
 //	p -= lr/(1 - beta1^step) · m / (sqrt(v)/sqrt(1 - beta2^step) + eps)
 func (l Level) AdamW(p, g, m, v []float32, o *AdamW) {
 	g, m, v = g[:len(p)], m[:len(p)], v[:len(p)]
@@ -51,7 +51,7 @@ func adamWGo(p, g, m, v []float32, o *AdamW) {
 	for i := range p {
 		g := o.GradScale * g[i]
 		m[i] = float32(math.FMA(float64(o.Lerp1), float64(g-m[i]), float64(m[i])))
-		v[i] = float32(v[i]*o.Beta2) + float32(float32(o.Square2*g)*g)
+		v[i] = float32(math.FMA(float64(float32(o.Square2*g)), float64(g), float64(float32(v[i]*o.Beta2))))
 		denom := float32(math.Sqrt(float64(v[i])))/o.Bias2Sqrt + o.Eps
 		p[i] = float32(p[i]*o.Decay) + o.NegStep*m[i]/denom
 	}

@@ -708,7 +708,7 @@ func softmaxBackward(ds *float32, p *float32, dp *float32, delta float32, scale 
 //	g := GradScale * grad[i]
 //	p[i] *= Decay
 //	m[i] = fma(Lerp1, g-m[i], m[i])
-//	v[i] = v[i]*Beta2 + (Square2*g)*g
+//	v[i] = fma(Square2*g, g, v[i]*Beta2)
 //	p[i] += (NegStep * m[i]) / (sqrt(v[i])/Bias2Sqrt + Eps)
 //
 //go:noescape

@@ -477,7 +477,7 @@ done:
 // 	g := GradScale * grad[i]
 // 	p[i] *= Decay
 // 	m[i] = fma(Lerp1, g-m[i], m[i])
-// 	v[i] = v[i]*Beta2 + (Square2*g)*g
+// 	v[i] = fma(Square2*g, g, v[i]*Beta2)
 // 	p[i] += (NegStep * m[i]) / (sqrt(v[i])/Bias2Sqrt + Eps)
 // func adamW(p *float32, grad *float32, m *float32, v *float32, n int, o *AdamW)
 TEXT ·adamW(SB), NOSPLIT, $0-48
@@ -509,8 +509,7 @@ loop:
 	VFMADD231PS Y4, Y9, Y2
 	VMULPS Y10, Y3, Y3
 	VMULPS Y11, Y1, Y5
-	VMULPS Y1, Y5, Y5
-	VADDPS Y5, Y3, Y3
+	VFMADD231PS Y1, Y5, Y3
 	VMOVUPS Y2, (DX)
 	VMOVUPS Y3, (BX)
 	VSQRTPS Y3, Y3
@@ -543,8 +542,7 @@ rest:
 	VFMADD231PS Y4, Y9, Y2
 	VMULPS Y10, Y3, Y3
 	VMULPS Y11, Y1, Y5
-	VMULPS Y1, Y5, Y5
-	VADDPS Y5, Y3, Y3
+	VFMADD231PS Y1, Y5, Y3
 	VMASKMOVPS Y2, Y15, (DX)
 	VMASKMOVPS Y3, Y15, (BX)
 	VSQRTPS Y3, Y3

@@ -112,7 +112,7 @@ adamW is one update of torch.optim.AdamW in torch's order:
 	g := GradScale * grad[i]
 	p[i] *= Decay
 	m[i] = fma(Lerp1, g-m[i], m[i])
-	v[i] = v[i]*Beta2 + (Square2*g)*g
+	v[i] = fma(Square2*g, g, v[i]*Beta2)
 	p[i] += (NegStep * m[i]) / (sqrt(v[i])/Bias2Sqrt + Eps)`,
 		"p *float32", "grad *float32", "m *float32", "v *float32", "n int", "o *AdamW")
 	f.op("MOVQ %s, AX", fn.arg("o"))
@@ -130,8 +130,7 @@ adamW is one update of torch.optim.AdamW in torch's order:
 		l.op("VFMADD231PS Y4, Y9, Y2")
 		l.op("VMULPS Y10, Y3, Y3")
 		l.op("VMULPS Y11, Y1, Y5")
-		l.op("VMULPS Y1, Y5, Y5")
-		l.op("VADDPS Y5, Y3, Y3")
+		l.op("VFMADD231PS Y1, Y5, Y3")
 		l.put(2, "m")
 		l.put(3, "v")
 		l.op("VSQRTPS Y3, Y3")

@@ -10,30 +10,38 @@ import (
 )
 
 func main() {
+	for name, data := range outputs() {
+		if err := os.WriteFile(name, data, 0o644); err != nil {
+			fail(err)
+		}
+	}
+}
+
+// outputs are the generated files by name.
+func outputs() map[string][]byte {
 	files := []*file{
-		tiles("tiles_bf16", dpShapes, (*file).dpTile),
+		tiles("tiles_bf16", pairShapes, (*file).pairTile),
 		tiles("tiles_wide", wideShapes, (*file).wideTile),
 		tiles("tiles_f32", f32Shapes, (*file).f32Tile),
 		panels(), convert(), elementwise(), exponential(), reductions(), dropout(), peak(),
 	}
-	for _, f := range files {
-		write(f.name+"_amd64.s", []byte(f.source()))
+	out := map[string][]byte{
+		"asm_amd64.go":   formatted(declarations(files, true)),
+		"asm_other.go":   formatted(declarations(files, false)),
+		"tiles_amd64.go": formatted(tileDispatch()),
 	}
-	write("asm_amd64.go", declarations(files, true))
-	write("asm_other.go", declarations(files, false))
-	write("tiles_amd64.go", tileDispatch())
+	for _, f := range files {
+		out[f.name+"_amd64.s"] = []byte(f.source())
+	}
+	return out
 }
 
-func write(name string, data []byte) {
-	if strings.HasSuffix(name, ".go") {
-		var err error
-		if data, err = format.Source(data); err != nil {
-			fail(err)
-		}
-	}
-	if err := os.WriteFile(name, data, 0o644); err != nil {
+func formatted(source []byte) []byte {
+	out, err := format.Source(source)
+	if err != nil {
 		fail(err)
 	}
+	return out
 }
 
 func fail(err error) {

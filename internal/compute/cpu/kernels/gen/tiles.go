@@ -8,7 +8,7 @@ import (
 // A tile is rows x vectors accumulators that stay in registers over the whole inner loop. The tables say which heights
 // exist for which number of columns. Wide, low tiles are for few rows, where reading B in one stream is the work.
 var (
-	dpShapes   = []shape{{1, 12, 16}, {1, 12, 32}}           // VDPBF16PS, 16 columns a vector
+	pairShapes = []shape{{1, 12, 16}, {1, 12, 32}}           // VDPBF16PS, 16 columns a vector
 	wideShapes = []shape{{1, 6, 16}, {1, 3, 32}}             // FMA on bfloat16 panels, 8 columns a vector
 	f32Shapes  = []shape{{1, 12, 8}, {1, 6, 16}, {1, 3, 32}} // FMA on float32 rows, 8 columns a vector
 )
@@ -139,8 +139,8 @@ func (f *file) tile(t tileLoop) {
 	f.end()
 }
 
-// dpTile multiplies pairs of bfloat16 (AVX-512 BF16).
-func (f *file) dpTile(rows, cols int) {
+// pairTile multiplies pairs of bfloat16 (AVX-512 BF16).
+func (f *file) pairTile(rows, cols int) {
 	nz := cols / 16
 	f.tile(tileLoop{
 		name: fmt.Sprintf("dp%dx%d", rows, cols),
@@ -308,7 +308,7 @@ func tileDispatch() []byte {
 	for _, k := range []struct {
 		kind   string
 		shapes []shape
-	}{{"DP", dpShapes}, {"Wide", wideShapes}, {"F32r", f32Shapes}} {
+	}{{"DP", pairShapes}, {"Wide", wideShapes}, {"F32r", f32Shapes}} {
 		fmt.Fprintf(&b, "\n// run%[1]s calls the tile of that many rows and columns.\nfunc run%[1]s(t *tile, rows, cols int) {\nswitch cols<<8 | rows {\n", k.kind)
 		for _, s := range k.shapes {
 			for r := s.low; r <= s.high; r++ {

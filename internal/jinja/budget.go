@@ -1,0 +1,152 @@
+package jinja
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+const (
+	defaultSteps  = 1_000_000
+	defaultOutput = 8 << 20
+	defaultDepth  = 64
+	defaultTime   = time.Second
+
+	maxSource    = 1 << 20 // bytes of a template; the largest known have about 60 KB
+	maxDataDepth = 512     // nesting of values; CPython gives up near 1,000
+	maxIntBits   = 1 << 16 // of an integer
+	maxIntDigits = 4300    // of an integer as text, as CPython
+	maxRange     = 100_000 // items of a range, as Jinja2's sandbox
+
+	heapFactor    = 4    // heap budget = heapFactor x Limits.Output
+	bytesPerStep  = 256  // a step pays for scanning this many bytes
+	stepsPerClock = 2048 // how often the clock is read
+	valueBytes    = 16   // one Value in a list
+)
+
+// run is the state of one rendering.
+type run struct {
+	tmpl     *Template
+	vars     map[string]any
+	resolved map[string]Value // vars converted so far
+	exported map[string]Value // assigned at the top level, for blocks
+	now      func() time.Time
+
+	out  *buffer // where output goes at present
+	last capture // the last captured text with generation spans
+
+	limits    Limits
+	steps     int // left
+	heap      int // bytes left
+	sinceRead int // steps since the clock was read
+	depth     int // of calls
+	deadline  time.Time
+}
+
+// buffer collects output: the text of the template, or what a macro or a block captures.
+type buffer struct {
+	text  []byte
+	spans []Span
+	root  bool
+}
+
+// capture remembers the generation spans of a captured text until it is printed.
+type capture struct {
+	text  string
+	spans []Span
+}
+
+func newRun(t *Template, vars map[string]any, opts Options) *run {
+	l := opts.Limits
+	if l.Steps <= 0 {
+		l.Steps = defaultSteps
+	}
+	if l.Output <= 0 {
+		l.Output = defaultOutput
+	}
+	if l.Depth <= 0 {
+		l.Depth = defaultDepth
+	}
+	if l.Time <= 0 {
+		l.Time = defaultTime
+	}
+	now := opts.Now
+	if now == nil {
+		now = time.Now
+	}
+	return &run{
+		tmpl: t, vars: vars, resolved: map[string]Value{}, exported: map[string]Value{}, now: now,
+		out: &buffer{root: true}, limits: l, steps: l.Steps, heap: heapFactor * l.Output,
+		deadline: time.Now().Add(l.Time),
+	}
+}
+
+// step pays for n units of work.
+func (r *run) step(n int) error {
+	r.steps -= n
+	if r.steps < 0 {
+		return fmt.Errorf("the template takes more than %d steps", r.limits.Steps)
+	}
+	if r.sinceRead += n; r.sinceRead >= stepsPerClock {
+		r.sinceRead = 0
+		if time.Now().After(r.deadline) {
+			return fmt.Errorf("the template takes longer than %v", r.limits.Time)
+		}
+	}
+	return nil
+}
+
+// scan pays for reading n bytes.
+func (r *run) scan(n int) error { return r.step(n / bytesPerStep) }
+
+// alloc pays for n bytes about to be allocated.
+func (r *run) alloc(n int) error {
+	if n < 0 || n > r.heap {
+		return fmt.Errorf("the template builds strings and lists of more than %d bytes", heapFactor*r.limits.Output)
+	}
+	r.heap -= n
+	return r.scan(n)
+}
+
+// allocItems pays for a list of n values.
+func (r *run) allocItems(n int) error {
+	if n > r.heap/valueBytes {
+		n = r.heap // refused by alloc, whatever n x valueBytes would overflow to
+	}
+	return r.alloc(n*valueBytes + valueBytes)
+}
+
+// call pays for one more level of nested calls; leave gives it back.
+func (r *run) call() error {
+	if r.depth >= r.limits.Depth {
+		return fmt.Errorf("macros and recursive loops nest deeper than %d calls", r.limits.Depth)
+	}
+	r.depth++
+	return r.step(1)
+}
+
+func (r *run) leave() { r.depth-- }
+
+// write appends to the current output.
+func (r *run) write(s string) error {
+	b := r.out
+	if !b.root {
+		if err := r.alloc(len(s)); err != nil {
+			return err
+		}
+	} else {
+		if len(b.text)+len(s) > r.limits.Output {
+			return fmt.Errorf("the text is longer than %d bytes", r.limits.Output)
+		}
+		if err := r.scan(len(s)); err != nil {
+			return err
+		}
+	}
+	b.text = append(b.text, s...)
+	return nil
+}
+
+// at gives err the position pos of the template.
+func (r *run) at(pos int, err error) error { return errorAt(r.tmpl.source, pos, err) }
+
+var errTooDeep = errors.New("a value nests deeper than " + fmt.Sprint(maxDataDepth) + " levels")
