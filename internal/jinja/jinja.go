@@ -11,6 +11,7 @@ package jinja
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -92,7 +93,7 @@ func Parse(src string) (*Template, error) {
 		return nil, &Error{1, 1, fmt.Sprintf("the template has %d bytes; the limit is %d", len(src), maxSource)}
 	}
 	for i, c := range src {
-		if c == utf8.RuneError && src[i] != 0xEF {
+		if c == utf8.RuneError && !strings.HasPrefix(src[i:], "\uFFFD") {
 			return nil, errorAt(src, i, errors.New("the template is not valid UTF-8"))
 		}
 	}

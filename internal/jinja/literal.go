@@ -75,7 +75,7 @@ func unescape(s string) (string, error) {
 			b.WriteByte(c)
 		default: // the codec sees the character's own escape behind the backslash
 			r, size := utf8.DecodeRuneInString(s[i-1:])
-			b.WriteString(`\` + escapeRune(r)[1:])
+			b.WriteString(escapeRune(r))
 			i += size - 1
 		}
 	}

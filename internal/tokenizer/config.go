@@ -123,12 +123,12 @@ func (t *Tokenizer) loadConfig(dir string) error {
 
 func (t *Tokenizer) applyConfig(m map[string]json.RawMessage) error {
 	c := &t.config
-	var bos, eos, pad, unk configToken
+	var bos, eos, unk, sep, pad, cls, mask configToken
 	var additional []configToken
 	var decoder map[string]*addedToken
 	var maxLength float64
 	for name, v := range map[string]any{
-		"bos_token": &bos, "eos_token": &eos, "pad_token": &pad, "unk_token": &unk,
+		"bos_token": &bos, "eos_token": &eos, "unk_token": &unk, "sep_token": &sep, "pad_token": &pad, "cls_token": &cls, "mask_token": &mask,
 		"additional_special_tokens": &additional, "added_tokens_decoder": &decoder, "model_max_length": &maxLength,
 	} {
 		if err := decode(name, m[name], v); err != nil {
@@ -143,8 +143,13 @@ func (t *Tokenizer) applyConfig(m map[string]json.RawMessage) error {
 	if err := c.readChatTemplate(m["chat_template"]); err != nil {
 		return err
 	}
+	return t.addConfigTokens(decoder, append([]configToken{bos, eos, unk, sep, pad, cls, mask}, additional...))
+}
 
-	named := append([]configToken{bos, eos, pad, unk}, additional...)
+// addConfigTokens adds the tokens of added_tokens_decoder by id, then those special ones
+// that are still missing in the order of named, which is that of transformers'
+// SPECIAL_TOKENS_ATTRIBUTES.
+func (t *Tokenizer) addConfigTokens(decoder map[string]*addedToken, named []configToken) error {
 	special := map[string]bool{}
 	for _, tok := range named {
 		special[tok.Content] = true

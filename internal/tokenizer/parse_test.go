@@ -73,6 +73,30 @@ func TestParseAccepts(t *testing.T) {
 	}
 }
 
+// TestLiteralToken: a token with characters outside of the byte alphabet is not what the
+// bytes of its name merge to, wherever its id is.
+func TestLiteralToken(t *testing.T) {
+	tok, err := Parse(smallest(func(f, m object) {
+		m["vocab"] = object{"ä¸": 0, "中": 1, "Ń": 2, "ä¸Ń": 3}
+		m["merges"] = []any{"ä¸ Ń"}
+		f["added_tokens"] = nil
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := tok.merges.ids; !slices.Equal(got, []int32{3}) {
+		t.Errorf("the merge makes %v", got)
+	}
+	for token, want := range map[string]int32{"中": 1, "ä¸Ń": 3} {
+		if id, ok := tok.ID(token); !ok || id != want {
+			t.Errorf("%s has id %d, %t", token, id, ok)
+		}
+		if got := tok.Decode([]int32{want}, false); got != "中" {
+			t.Errorf("%d decodes to %q", want, got)
+		}
+	}
+}
+
 // TestMergeTwice: the later of two merges of the same pair counts.
 func TestMergeTwice(t *testing.T) {
 	for last, want := range map[string][]int32{"b b": {3, 1}, "a b": {0, 5}} {
@@ -260,6 +284,7 @@ func TestLoadTiny(t *testing.T) {
 	}
 }
 
+// TestLoadConfig's ids are those of transformers 4.43.2 for the same files.
 func TestLoadConfig(t *testing.T) {
 	type files = map[string]string
 	const config, special = "tokenizer_config.json", "special_tokens_map.json"
@@ -268,11 +293,13 @@ func TestLoadConfig(t *testing.T) {
 		want  Config
 		check string // "token=id special"
 	}{
-		"alone":    {nil, Config{}, "<s>=5 true"},
-		"strings":  {files{config: `{"bos_token":"<s>","eos_token":"ab","pad_token":null,"model_max_length":8192}`}, Config{BOSToken: "<s>", EOSToken: "ab", ModelMaxLength: 8192}, "ab=3 true"},
-		"objects":  {files{config: `{"unk_token":{"__type":"AddedToken","content":"a","lstrip":false},"model_max_length":1e30}`}, Config{UnkToken: "a"}, "a=0 true"},
-		"new pad":  {files{config: `{"pad_token":"[PAD]"}`}, Config{PadToken: "[PAD]"}, "[PAD]=6 true"},
-		"extra":    {files{config: `{"additional_special_tokens":["<x>",{"content":"<y>"}]}`}, Config{}, "<y>=7 true"},
+		"alone":   {nil, Config{}, "<s>=5 true"},
+		"strings": {files{config: `{"bos_token":"<s>","eos_token":"ab","pad_token":null,"model_max_length":8192}`}, Config{BOSToken: "<s>", EOSToken: "ab", ModelMaxLength: 8192}, "ab=3 true"},
+		"objects": {files{config: `{"unk_token":{"__type":"AddedToken","content":"a","lstrip":false},"model_max_length":1e30}`}, Config{UnkToken: "a"}, "a=0 true"},
+		"new pad": {files{config: `{"pad_token":"[PAD]"}`}, Config{PadToken: "[PAD]"}, "[PAD]=6 true"},
+		"extra":   {files{config: `{"additional_special_tokens":["<x>",{"content":"<y>"}]}`}, Config{}, "<y>=7 true"},
+		"several": {files{config: `{"bos_token":"<b>","eos_token":"<e>","pad_token":"<p>","unk_token":"<u>","additional_special_tokens":["<x>"]}`},
+			Config{BOSToken: "<b>", EOSToken: "<e>", PadToken: "<p>", UnkToken: "<u>"}, "<p>=9 true"},
 		"decoder":  {files{config: `{"eos_token":"<y>","added_tokens_decoder":{"5":{"content":"<s>","special":true},"6":{"content":"<x>"},"7":{"content":"<y>"}}}`}, Config{EOSToken: "<y>"}, "<y>=7 true"},
 		"ordinary": {files{config: `{"added_tokens_decoder":{"6":{"content":"<x>"}}}`}, Config{}, "<x>=6 false"},
 		"map":      {files{config: `{"eos_token":"a","bos_token":"b"}`, special: `{"eos_token":{"content":"<s>"}}`}, Config{EOSToken: "<s>", BOSToken: "b"}, "<s>=5 true"},

@@ -101,6 +101,7 @@ type weight struct {
 	f32     []float32       // where the file's type is another one
 	fwd     *kernels.Panels // x Wᵀ
 	bwd     *kernels.Panels // dy W
+	views   []*weight       // blocks of its rows
 }
 
 func (w *weight) Out() int { return w.out }

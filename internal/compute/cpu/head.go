@@ -61,7 +61,6 @@ func (b *Backend) headChunk(ps *compute.Pass, dx, x compute.Buffer, n compute.No
 	v, c := w.out, w.in
 	logits := grow(&b.logits, len(chunk)*v)
 	b.mul(logits, v, &b.in, w, kernels.NK, false)
-	b.low.Reset(b.arith, len(chunk), v)
 	b.pool.Run(len(chunk), func(_, i int) {
 		l := logits[i*v:][:v]
 		top := b.level.Max(l)
@@ -76,16 +75,48 @@ func (b *Backend) headChunk(ps *compute.Pass, dx, x compute.Buffer, n compute.No
 		for _, t := range chunk[i].targets {
 			l[t.Token] -= t.Weight
 		}
-		b.low.SetRow(i, l)
 	})
-	dn := grow(&b.dx, len(chunk)*c)
-	b.mul(dn, c, &b.low, w, kernels.KN, false)
+	dn := b.headGradient(logits, len(chunk), w)
 	xs, nw := buf(x), buf(n.Weight).d
 	b.rows(len(chunk), func(wk *worker, i int) {
 		r := ps.Rows.From + int(rows[i])
 		inv := b.level.RMSNorm(grow(&wk.row, c), xs.row(r), nw, n.Eps)
 		b.level.RMSNormBackward(buf(dx).row(r), dn[i*c:][:c], xs.row(r), nw, inv)
 	})
+}
+
+// headBlock is how many rows of the vocabulary are summed at a time in the gradient of the head's input. Its terms cancel
+// almost wholly (probabilities sum to one, the target stands against them), and one chain of V additions would lose four
+// digits to rounding.
+const headBlock = 1024
+
+// headGradient returns dlogits W, (rows, C), in scratch.
+func (b *Backend) headGradient(dlogits []float32, rows int, w *weight) []float32 {
+	v, c := w.out, w.in
+	dn, part := grow(&b.dx, rows*c), grow(&b.dl, rows*c)
+	clear(dn)
+	for i, block := range w.blocks(headBlock) {
+		b.setRows(&b.low, rows, block.out, dlogits[i*headBlock:], v)
+		b.mul(part, c, &b.low, block, kernels.KN, false)
+		b.rows(rows, func(_ *worker, r int) { b.level.Add(dn[r*c:][:c], part[r*c:][:c]) })
+	}
+	return dn
+}
+
+// blocks divides a weight into views of n rows each, the last one smaller.
+func (w *weight) blocks(n int) []*weight {
+	if w.views == nil {
+		for o := 0; o < w.out; o += n {
+			v := &weight{out: min(n, w.out-o), in: w.in}
+			if w.bf16 != nil {
+				v.bf16 = w.bf16[2*o*w.in : 2*(o+v.out)*w.in]
+			} else {
+				v.f32 = w.f32[o*w.in : (o+v.out)*w.in]
+			}
+			w.views = append(w.views, v)
+		}
+	}
+	return w.views
 }
 
 func (b *Backend) Update(params []compute.Param, o compute.AdamW) {

@@ -1,17 +1,19 @@
 """Writes variants.json: the tiny tokenizer with other pre_tokenizers, added tokens and vocabularies,
-and what Hugging Face's tokenizers makes of texts with each of them.
+and what Hugging Face's tokenizers makes of texts with each of them; and pieces.json: texts as its
+pre_tokenizers cut them.
 
     pip install tokenizers==0.19.1
-    python variants.py ../../../testdata/golden/tiny-llama/tokenizer.json 40 variants.json
+    python variants.py ../../../testdata/golden/tiny-llama/tokenizer.json 40 variants.json pieces.json
 """
 import copy
 import json
 import random
 import sys
 
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer, pre_tokenizers
 
 LLAMA3_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}" + LLAMA3_REST
 QWEN2 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}" + LLAMA3_REST
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 GPT2_NEW = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -66,6 +68,15 @@ FRAGMENTS = (" ", "  ", "\n", "\r\n", "\t", " \n ", "\u00a0", "\u3000", "0", "12
              "𞀰", "𑽐")
 
 
+PIECES = {
+    "llama3": pre_tokenizers.Split(Regex(LLAMA3), "isolated"),
+    "qwen2": pre_tokenizers.Split(Regex(QWEN2), "isolated"),
+    "gpt2": pre_tokenizers.Split(Regex(GPT2), "isolated"),
+    "each digit": pre_tokenizers.Digits(individual_digits=True),
+    "digits": pre_tokenizers.Digits(individual_digits=False),
+}
+
+
 def merge_patch(target, patch):
     for key, value in patch.items():
         if isinstance(value, dict) and isinstance(target.get(key), dict) and key == "model":
@@ -94,8 +105,17 @@ def main():
         out.append({"name": name, "patch": patch, "rename": rename, "texts": texts, "ids": ids,
                     "decoded": [t.decode(i, skip_special_tokens=True) for i in ids],
                     "decoded_special": [t.decode(i, skip_special_tokens=False) for i in ids]})
-    with open(sys.argv[3], "w") as f:
-        f.write("[\n" + ",\n".join(json.dumps(v, separators=(",", ":")) for v in out) + "\n]\n")
+    write(sys.argv[3], out)
+    out = []
+    for name, pre_tokenizer in PIECES.items():
+        texts = ["".join(random.choices(FRAGMENTS, k=random.randint(1, 12))) for _ in range(5 * int(sys.argv[2]))]
+        out.append({"name": name, "pieces": [[piece for piece, _ in pre_tokenizer.pre_tokenize_str(s)] for s in texts]})
+    write(sys.argv[4], out)
+
+
+def write(path, values):
+    with open(path, "w") as f:
+        f.write("[\n" + ",\n".join(json.dumps(v, separators=(",", ":")) for v in values) + "\n]\n")
 
 
 main()

@@ -80,7 +80,7 @@ type tile struct {
 	ldb     int // bytes between rows of B; only for float32 B
 	ldc     int // bytes between rows of C
 	ka      int // bytes between columns of A; only for float32 B
-	skip    int // bytes from a to the current tile, scratch of the assembly
+	skip    int // bytes from a to the current tile; counted by the assembly, starts at 0
 	kind    tileKind
 }
 

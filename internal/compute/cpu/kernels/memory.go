@@ -4,7 +4,10 @@ import "unsafe"
 
 const cacheLine = 64
 
-// aligned returns n zeroed elements that start at a cache line, in huge pages where the system gives them.
+// Alloc returns n zeroed elements as the kernels like them: from a cache line on, large ones in huge pages where the
+// system gives them.
+func Alloc(n int) []float32 { return aligned[float32](n) }
+
 func aligned[T uint16 | float32](n int) []T {
 	var zero T
 	size := int(unsafe.Sizeof(zero))
@@ -14,7 +17,7 @@ func aligned[T uint16 | float32](n int) []T {
 		skip = (cacheLine - r) / size
 	}
 	b = b[skip : skip+n : skip+n]
-	if n*size >= 4<<20 {
+	if n*size >= 2<<20 {
 		adviseHuge(unsafe.Slice((*byte)(unsafe.Pointer(&b[0])), n*size))
 	}
 	return b

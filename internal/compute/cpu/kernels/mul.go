@@ -147,12 +147,12 @@ func (t tile) wholeStrip(c []float32, ldc, rows, cols int) {
 	// The tiles are of nearly equal height: high ones have one row more than low ones.
 	count := (rows + high - 1) / high
 	low, more := rows/count, rows%count
-	t.c, t.tiles = ptr(c, 0), more
+	t.c, t.tiles, t.skip = ptr(c, 0), more, 0
 	if more > 0 {
 		t.run(low+1, cols)
 	}
 	done := more * (low + 1)
-	t.a, t.c, t.tiles = unsafe.Add(t.a, done*t.lda), ptr(c, done*ldc), count-more
+	t.a, t.c, t.tiles, t.skip = unsafe.Add(t.a, done*t.lda), ptr(c, done*ldc), count-more, 0
 	t.run(low, cols)
 }
 

@@ -201,6 +201,38 @@ func TestMulSameBits(t *testing.T) {
 	}
 }
 
+// TestMulChain asks for the bits of the chain that Mul promises: fused multiply-adds over ascending k, in pairs the odd
+// element before the even one.
+func TestMulChain(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 5))
+	fma := func(a, b, c float32) float32 { return float32(math.FMA(float64(a), float64(b), float64(c))) }
+	for _, ar := range ariths() {
+		if ar.Level == Generic {
+			continue // compilers fuse or not
+		}
+		for _, s := range [][3]int{{1, 1200, 40}, {4, 801, 64}, {13, 900, 50}, {100, 77, 33}} {
+			c := newMulCase(r, ar, s[0], s[1], s[2], NK, true)
+			got := normal(r, c.m*c.n)
+			want := append([]float32(nil), got...)
+			c.p.Mul(got, c.n, &c.op, 0, c.m, 0, c.n, true)
+			for i := range c.m {
+				for j := range c.n {
+					sum := want[i*c.n+j]
+					for k := 0; k < c.k; k++ {
+						at := k
+						if ar.pairs() && k^1 < c.k {
+							at = k ^ 1
+						}
+						sum = fma(c.a[i*c.k+at], c.b[at*c.n+j], sum)
+					}
+					want[i*c.n+j] = sum
+				}
+			}
+			equalBits(t, c.String(), got, want)
+		}
+	}
+}
+
 func FuzzMul(f *testing.F) {
 	f.Add(uint64(1), uint8(5), uint16(70), uint8(33), uint8(0))
 	f.Add(uint64(2), uint8(13), uint16(1030), uint8(64), uint8(7))
@@ -216,39 +248,46 @@ func FuzzMul(f *testing.F) {
 }
 
 func BenchmarkMul(b *testing.B) {
-	for _, ar := range ariths() {
-		if ar.Level == Generic || ar.Level == AVX2 && ar.BF16 || ar.Level == AVX512BF16 && !ar.BF16 {
-			continue
-		}
-		peak := PeakF32(ar.Level)
-		if ar.BF16 {
-			peak = PeakBF16(ar.Level)
-		}
-		for _, kn := range [][2]int{{576, 192}, {576, 576}, {576, 1536}, {1536, 576}, {576, 49152}, {4096, 1024}, {4096, 4096}, {4096, 14336}, {14336, 4096}} {
-			k, n := kn[0], kn[1]
-			p := NewPanels(ar.Level, k, n, true)
-			for i := range p.h {
-				p.h[i] = half.ToBFloat16(float32(i%13) - 6)
+	for _, threads := range []int{1, 2} {
+		pool := NewPool(threads)
+		defer pool.Close()
+		for _, bf16 := range []bool{false, true} {
+			ar := Arith{Best(), bf16}
+			peak := PeakF32(ar.Level)
+			if bf16 {
+				peak = PeakBF16(ar.Level)
 			}
-			for _, m := range []int{1, 2, 4, 64, 256, 1000} {
-				if float64(m)*float64(k)*float64(n) > 2e10 {
-					continue
+			for _, kn := range [][2]int{{576, 192}, {576, 576}, {576, 1536}, {1536, 576}, {576, 49152}, {4096, 1024}, {4096, 4096}, {4096, 14336}, {14336, 4096}} {
+				k, n := kn[0], kn[1]
+				p := NewPanels(ar.Level, k, n, true)
+				for i := range p.h {
+					p.h[i] = half.ToBFloat16(float32(i%13) - 6)
 				}
-				b.Run(fmt.Sprintf("%v/k%d/n%d/m%d", ar.Level, k, n, m), func(b *testing.B) {
-					var op Operand
-					op.Reset(ar, m, k)
-					row := make([]float32, k)
-					for i := range row {
-						row[i] = float32(i%7) - 3
+				for _, m := range []int{1, 4, 64, 256, 1000} {
+					if float64(m)*float64(k)*float64(n) > 6e10 {
+						continue
 					}
-					for i := range m {
-						op.SetRow(i, row)
-					}
-					c := make([]float32, m*n)
-					seconds := best(b, func() { p.Mul(c, n, &op, 0, m, 0, n, false) })
-					reportRate(b, 2*float64(m)*float64(k)*float64(n), seconds, peak)
-					b.ReportMetric(2*float64(k)*float64(n)/seconds/1e9, "GB/s")
-				})
+					b.Run(fmt.Sprintf("threads%d/bf16=%v/k%d/n%d/m%d", threads, bf16, k, n, m), func(b *testing.B) {
+						var op Operand
+						op.Reset(ar, m, k)
+						row := make([]float32, k)
+						for i := range row {
+							row[i] = float32(i%7) - 3
+						}
+						for i := range m {
+							op.SetRow(i, row)
+						}
+						c := Alloc(m * n)
+						each := max(1, p.Count()/(4*threads)) // panels of a task
+						seconds := best(b, func() {
+							pool.Run((p.Count()+each-1)/each, func(_, i int) {
+								p.Mul(c, n, &op, 0, m, i*each*PanelWidth, min((i+1)*each*PanelWidth, n), false)
+							})
+						})
+						reportRate(b, 2*float64(m)*float64(k)*float64(n), seconds, peak*float64(threads))
+						b.ReportMetric(2*float64(k)*float64(n)/seconds/1e9, "GB/s")
+					})
+				}
 			}
 		}
 	}

@@ -134,26 +134,27 @@ func packPairsNK(l Level, dst []uint16, w []byte, k, cols, ld int) {
 	if cols < PanelWidth {
 		clear(dst)
 	}
-	n8, k16 := 0, 0
+	n := 0
 	if l.asm() {
-		n8, k16 = cols&^7, k&^15 // a pair is one 32-bit element
-		for n := 0; n < n8 && k16 > 0; n += 8 {
-			transpose8(ptr(dst, 2*n), 4*PanelWidth, ptr(w, 2*n*ld), 2*ld, k16/16)
+		whole := k &^ 15 // 8 pairs, each one 32-bit element of a transposition
+		for ; n+8 <= cols; n += 8 {
+			if whole > 0 {
+				transpose8(ptr(dst, 2*n), 4*PanelWidth, ptr(w, 2*n*ld), 2*ld, whole/16)
+			}
+			for i := n; i < n+8; i++ {
+				packPairsRow(dst, w, i, whole, k, ld)
+			}
 		}
 	}
-	for n := range cols {
-		from := 0
-		if n < n8 {
-			from = k16
-		}
-		packPairsRow(dst, w, n, from, k, ld)
+	for ; n < cols; n++ {
+		packPairsRow(dst, w, n, 0, k, ld)
 	}
 }
 
-// packPairsRow puts the values from, ..., k-1 of row n into column n.
-func packPairsRow(dst []uint16, w []byte, n, from, k, ld int) {
+// packPairsRow puts the values k0, ..., k-1 of row n into column n.
+func packPairsRow(dst []uint16, w []byte, n, k0, k, ld int) {
 	row := w[2*n*ld:][:2*k]
-	for i := from; i < k; i++ {
+	for i := k0; i < k; i++ {
 		dst[i/2*2*PanelWidth+2*n+i%2] = binary.LittleEndian.Uint16(row[2*i:])
 	}
 	if k%2 == 1 {
@@ -163,15 +164,15 @@ func packPairsRow(dst []uint16, w []byte, n, from, k, ld int) {
 
 // packPairsKN fills one panel of pairs from k rows of which cols bfloat16 values are taken, 2*ld bytes apart.
 func packPairsKN(l Level, dst []uint16, w []byte, k, cols, ld int) {
-	from := 0
+	i := 0
 	if l.asm() && cols == PanelWidth && k > 1 {
-		from = k &^ 1
 		interleave32(ptr(dst, 0), ptr(w, 0), 2*ld, k/2)
+		i = k &^ 1
 	}
-	if from < k && (cols < PanelWidth || k%2 == 1) {
-		clear(dst[from*PanelWidth:])
+	if i < k && (cols < PanelWidth || k%2 == 1) {
+		clear(dst[i*PanelWidth:])
 	}
-	for i := from; i < k; i++ {
+	for ; i < k; i++ {
 		row := w[2*i*ld:][:2*cols]
 		for n := range cols {
 			dst[i/2*2*PanelWidth+2*n+i%2] = binary.LittleEndian.Uint16(row[2*n:])
@@ -241,19 +242,25 @@ func (l Level) Transpose(dst []float32, ldd int, src []float32, lds, rows, cols 
 		return
 	}
 	_, _ = dst[(cols-1)*ldd+rows-1], src[(rows-1)*lds+cols-1]
-	r8, c8 := 0, 0
+	i := 0
 	if l.asm() {
-		r8, c8 = rows&^7, cols&^7
-		for i := 0; i < r8 && c8 > 0; i += 8 {
-			transpose8(ptr(dst, i), 4*ldd, ptr(src, i*lds), 4*lds, c8/8)
+		whole := cols &^ 7
+		for ; i+8 <= rows; i += 8 {
+			if whole > 0 {
+				transpose8(ptr(dst, i), 4*ldd, ptr(src, i*lds), 4*lds, whole/8)
+			}
+			transposeGo(dst[i:], ldd, src[i*lds:], lds, 8, whole, cols)
 		}
 	}
+	if i < rows {
+		transposeGo(dst[i:], ldd, src[i*lds:], lds, rows-i, 0, cols)
+	}
+}
+
+// transposeGo transposes the columns j0 to cols-1.
+func transposeGo(dst []float32, ldd int, src []float32, lds, rows, j0, cols int) {
 	for i := range rows {
-		from := 0
-		if i < r8 {
-			from = c8
-		}
-		for j := from; j < cols; j++ {
+		for j := j0; j < cols; j++ {
 			dst[j*ldd+i] = src[i*lds+j]
 		}
 	}

@@ -40,7 +40,7 @@ func ReadBandwidth(l Level, x []float32) float64 {
 // fastest is 1e9 operations a second in the best of some runs.
 func fastest(operations float64, f func()) float64 {
 	best := time.Duration(1 << 62)
-	for start := time.Now(); time.Since(start) < 20*time.Millisecond; {
+	for start, runs := time.Now(), 0; runs < 20 || time.Since(start) < 20*time.Millisecond; runs++ {
 		t := time.Now()
 		f()
 		best = min(best, time.Since(t))

@@ -59,7 +59,6 @@ TEXT ·dp1x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -126,7 +125,6 @@ TEXT ·dp2x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -202,7 +200,6 @@ TEXT ·dp3x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -287,7 +284,6 @@ TEXT ·dp4x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -385,7 +381,6 @@ TEXT ·dp5x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -492,7 +487,6 @@ TEXT ·dp6x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -608,7 +602,6 @@ TEXT ·dp7x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -736,7 +729,6 @@ TEXT ·dp8x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -873,7 +865,6 @@ TEXT ·dp9x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -1019,7 +1010,6 @@ TEXT ·dp10x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -1177,7 +1167,6 @@ TEXT ·dp11x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -1344,7 +1333,6 @@ TEXT ·dp12x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -1498,7 +1486,6 @@ TEXT ·dp1x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -1571,7 +1558,6 @@ TEXT ·dp2x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -1657,7 +1643,6 @@ TEXT ·dp3x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -1756,7 +1741,6 @@ TEXT ·dp4x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -1872,7 +1856,6 @@ TEXT ·dp5x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -2001,7 +1984,6 @@ TEXT ·dp6x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -2143,7 +2125,6 @@ TEXT ·dp7x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -2301,7 +2282,6 @@ TEXT ·dp8x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -2472,7 +2452,6 @@ TEXT ·dp9x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -2656,7 +2635,6 @@ TEXT ·dp10x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -2856,7 +2834,6 @@ TEXT ·dp11x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -3069,7 +3046,6 @@ TEXT ·dp12x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI

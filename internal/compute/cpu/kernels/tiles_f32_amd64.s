@@ -26,7 +26,6 @@ TEXT ·f32r1x8(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -91,7 +90,6 @@ TEXT ·f32r2x8(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -165,7 +163,6 @@ TEXT ·f32r3x8(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -249,7 +246,6 @@ TEXT ·f32r4x8(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -344,7 +340,6 @@ TEXT ·f32r5x8(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -448,7 +443,6 @@ TEXT ·f32r6x8(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -562,7 +556,6 @@ TEXT ·f32r7x8(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -686,7 +679,6 @@ TEXT ·f32r8x8(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -819,7 +811,6 @@ TEXT ·f32r9x8(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -962,7 +953,6 @@ TEXT ·f32r10x8(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -1115,7 +1105,6 @@ TEXT ·f32r11x8(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -1277,7 +1266,6 @@ TEXT ·f32r12x8(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -1423,7 +1411,6 @@ TEXT ·f32r1x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -1494,7 +1481,6 @@ TEXT ·f32r2x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -1578,7 +1564,6 @@ TEXT ·f32r3x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -1676,7 +1661,6 @@ TEXT ·f32r4x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -1789,7 +1773,6 @@ TEXT ·f32r5x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -1915,7 +1898,6 @@ TEXT ·f32r6x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -2039,7 +2021,6 @@ TEXT ·f32r1x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -2122,7 +2103,6 @@ TEXT ·f32r2x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -2226,7 +2206,6 @@ TEXT ·f32r3x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI

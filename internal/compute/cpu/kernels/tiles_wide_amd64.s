@@ -36,7 +36,6 @@ TEXT ·wide1x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -124,7 +123,6 @@ TEXT ·wide2x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -228,7 +226,6 @@ TEXT ·wide3x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -348,7 +345,6 @@ TEXT ·wide4x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -488,7 +484,6 @@ TEXT ·wide5x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -644,7 +639,6 @@ TEXT ·wide6x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -790,7 +784,6 @@ TEXT ·wide1x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -898,7 +891,6 @@ TEXT ·wide2x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -1040,7 +1032,6 @@ TEXT ·wide3x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
-	MOVQ $0, tile_skip(R14)
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI

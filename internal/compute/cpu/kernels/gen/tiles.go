@@ -64,7 +64,6 @@ func (f *file) tile(t tileLoop) {
 	f.op("MOVQ tile_ldc(R14), R8")
 	f.op("MOVQ tile_tiles(R14), BX")
 	f.op("MOVQ tile_c(R14), DX")
-	f.op("MOVQ $0, tile_skip(R14)")
 	f.label("tile")
 	f.op("MOVQ tile_a(R14), SI")
 	f.op("ADDQ tile_skip(R14), SI")
