@@ -5,6 +5,10 @@ import pathlib
 import subprocess
 import sys
 
+from transformers.utils import logging
+
+logging.disable_progress_bar()
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "testdata/golden"
 ORACLE = ROOT / "testdata/oracle"

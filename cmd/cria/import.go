@@ -104,7 +104,7 @@ func imported(ctx context.Context, ui *ui, dir string) error {
 	}
 	var s sheet
 	s.line("model", "%s", dir)
-	s.line("architecture", "%s, %d layers", m.Architecture, m.NumHiddenLayers)
+	s.line("architecture", "%s, %s", m.Architecture, plural(m.NumHiddenLayers, "layer"))
 	s.line("parameters", "%s in %s, %s", thousands(int(m.Parameters)), plural(tensors, "tensor"), byteSize(m.Bytes))
 	s.line("tokenizer", "%s, %s tokens", m.Tokenizer.Type, thousands(m.Tokenizer.Tokens))
 	s.line("chat template", "%s", yesNo(m.Tokenizer.ChatTemplate))

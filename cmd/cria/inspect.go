@@ -88,7 +88,7 @@ var kindNames = map[inspect.Kind]string{inspect.KindModel: "model", inspect.Kind
 func (s *sheet) model(m *inspect.Model) {
 	s.line("architecture", "%s", orDash(m.Architecture))
 	if m.HiddenSize > 0 {
-		s.line("sizes", "%d layers, hidden_size %d, intermediate_size %d, %d heads (%d key-value) of %d, vocab_size %d", m.NumHiddenLayers, m.HiddenSize,
+		s.line("sizes", "%s, hidden_size %d, intermediate_size %d, %d heads (%d key-value) of %d, vocab_size %d", plural(m.NumHiddenLayers, "layer"), m.HiddenSize,
 			m.IntermediateSize, m.NumAttentionHeads, m.NumKeyValueHeads, m.HeadDim, m.VocabSize)
 		s.line("context", "%s tokens, RoPE %s", thousands(m.MaxPositionEmbeddings), m.RopeScaling)
 	}

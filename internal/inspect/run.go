@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"cria/internal/adapter"
 	"cria/internal/disk"
@@ -266,10 +267,10 @@ func treeBytes(dir string) (n int64) {
 
 var plain = regexp.MustCompile(`^[A-Za-z0-9_./+,@%-]+$`)
 
-// quoted is a word of a shell command.
+// quoted is a word of a command for a POSIX shell.
 func quoted(s string) string {
 	if plain.MatchString(s) {
 		return s
 	}
-	return strconv.Quote(s)
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -250,25 +250,43 @@ func checkpoints(fsys disk.FS, dir string) (steps []int, err error) {
 	return steps, err
 }
 
-// NewestCheckpoint returns the newest checkpoint of output_dir that is whole, or "". warn is told of each newer one that is
-// not, and why.
-func NewestCheckpoint(fsys disk.FS, dir string, warn func(string)) (string, error) {
+// NewestCheckpoint returns the newest checkpoint of output_dir that is whole, or "", and the newer ones that are not. warn
+// is told of each of those, and why.
+func NewestCheckpoint(fsys disk.FS, dir string, warn func(string)) (whole string, damaged []string, err error) {
 	steps, err := checkpoints(fsys, dir)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	for _, step := range steps {
 		cp := filepath.Join(dir, checkpointName(step))
 		if _, err := disk.Verify(fsys, cp); err != nil {
 			warn(fmt.Sprintf("%s is passed over: %v", cp, err))
+			damaged = append(damaged, cp)
 			continue
 		}
-		return cp, nil
+		return cp, damaged, nil
 	}
 	if len(steps) > 0 {
-		return "", fmt.Errorf("%s has %d checkpoints, but none of them is whole; move it away or choose another output_dir to start anew", dir, len(steps))
+		return "", nil, fmt.Errorf("%s has %d checkpoints, but none of them is whole; move it away or choose another output_dir to start anew", dir, len(steps))
 	}
-	return "", nil
+	return "", nil, nil
+}
+
+// setAside renames damaged checkpoints, so that the run can write its own under their names.
+func setAside(fsys disk.FS, damaged []string) error {
+	for _, cp := range damaged {
+		to := cp + ".damaged"
+		for n := 2; ; n++ {
+			if _, err := fsys.Lstat(to); errors.Is(err, fs.ErrNotExist) {
+				break
+			}
+			to = fmt.Sprintf("%s.damaged-%d", cp, n)
+		}
+		if err := fsys.Rename(cp, to); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // trainerState is trainer_state.json with only the fields that transformers 4.43.2's TrainerState knows.

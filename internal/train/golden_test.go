@@ -141,6 +141,15 @@ func distance(t testing.TB, a, b *adapter.Adapter) float64 {
 	return math.Sqrt(d / n)
 }
 
+func mustLoad(t testing.TB, dir string, l *Loop) *adapter.Adapter {
+	t.Helper()
+	a, err := adapter.Load(dir, l.Model.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
 // tolerances of a run against the reference's log and final adapter.
 type tolerances struct{ gradNorm, adapter float64 }
 
@@ -168,14 +177,7 @@ func (l *Loop) check(t *testing.T, dir string, tol tolerances) {
 	if n == 0 || n != l.step {
 		t.Errorf("%d steps logged, reference %d", l.step, n)
 	}
-	final, err := adapter.Load(golden+dir+"/final_adapter", l.Model.Config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := adapter.Load(l.OutputDir, l.Model.Config)
-	if err != nil {
-		t.Fatal(err)
-	}
+	final, got := mustLoad(t, golden+dir+"/final_adapter", l), mustLoad(t, l.OutputDir, l)
 	if d := distance(t, got, final); d > tol.adapter {
 		t.Errorf("final adapter: relative distance %.3g, allowed %.3g", d, tol.adapter)
 	} else {

@@ -28,6 +28,7 @@ import (
 type Options struct {
 	Info       func(string) // remarks for the user
 	OnProgress func(Progress)
+	FS         disk.FS // nil: the operating system's
 }
 
 // Job is a recipe made ready to run.
@@ -40,6 +41,7 @@ type Job struct {
 	Resumed  string // checkpoint that the run goes on from, or ""
 	closers  []func() error
 	baseHash func() string
+	damaged  []string // newer checkpoints that are not whole
 }
 
 // Parameters counts as peft's get_nb_trainable_parameters: the adapter's elements, and all of the model's with them.
@@ -64,6 +66,12 @@ func (j *Job) Close() {
 // Prepare checks the whole recipe with its model, data, adapter and memory before anything is written, then takes
 // output_dir for this run and, where asked to, the state of a checkpoint.
 func Prepare(ctx context.Context, r *recipe.Recipe, o Options) (_ *Job, err error) {
+	if o.FS == nil {
+		o.FS = disk.OS{}
+	}
+	if o.Info == nil {
+		o.Info = func(string) {}
+	}
 	j := &Job{Recipe: r}
 	defer func() {
 		if err != nil {
@@ -131,7 +139,7 @@ func Prepare(ctx context.Context, r *recipe.Recipe, o Options) (_ *Job, err erro
 		Share: r.SharePrefix != "false", Dropout: r.LoRA.LoraDropout, Seed: r.Seed,
 		Schedule:    schedule(r, steps.Len()),
 		Optimizer:   compute.AdamW{Beta1: r.AdamBeta1, Beta2: r.AdamBeta2, Eps: r.AdamEpsilon, WeightDecay: r.WeightDecay, BFloat16: r.AdapterDtype == "bfloat16"},
-		MaxGradNorm: r.MaxGradNorm, FS: disk.OS{}, OutputDir: r.OutputDir, LoggingSteps: r.LoggingSteps.Steps(steps.Len()), SaveSteps: r.SaveSteps.Steps(steps.Len()),
+		MaxGradNorm: r.MaxGradNorm, FS: o.FS, OutputDir: r.OutputDir, LoggingSteps: r.LoggingSteps.Steps(steps.Len()), SaveSteps: r.SaveSteps.Steps(steps.Len()),
 		SaveTotalLimit: r.SaveTotalLimit, SaveDType: safetensors.F32, Recipe: r.Resolved(), TokenizerFiles: tokenizerFiles(r.Model), OnProgress: o.OnProgress}
 	if r.AdapterDtype == "bfloat16" {
 		c.SaveDType = safetensors.BF16
@@ -146,6 +154,9 @@ func Prepare(ctx context.Context, r *recipe.Recipe, o Options) (_ *Job, err erro
 		return nil, err
 	}
 	if err := j.takeOutputDir(ad); err != nil {
+		return nil, err
+	}
+	if err := setAside(o.FS, j.damaged); err != nil {
 		return nil, err
 	}
 	go j.baseHash() // beside the first steps
@@ -258,15 +269,17 @@ func (j *Job) checkpoint(o Options) (string, error) {
 		return "", nil
 	}
 	if dir := r.ResumeFromCheckpoint.Dir; dir != "" {
-		if _, err := disk.Verify(disk.OS{}, dir); err != nil {
+		if _, err := disk.Verify(o.FS, dir); err != nil {
 			return "", r.Errorf("resume_from_checkpoint", "%v", err)
 		}
 		return dir, nil
 	}
-	if err := disk.CleanTemps(disk.OS{}, r.OutputDir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := disk.CleanTemps(o.FS, r.OutputDir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
-	return NewestCheckpoint(disk.OS{}, r.OutputDir, o.Info)
+	whole, damaged, err := NewestCheckpoint(o.FS, r.OutputDir, o.Info)
+	j.damaged = damaged
+	return whole, err
 }
 
 // initialAdapter is the checkpoint's, the one that the recipe names, or a fresh one.

@@ -62,7 +62,7 @@ VARIANTS = {
     "added tokens, gpt2": ({"added_tokens": STRIPS, "post_processor": None, "pre_tokenizer": byte_level(prefix=True)}, {}),
 }
 
-FRAGMENTS = (" ", "  ", "\n", "\r\n", "\t", " \n ", "\u00a0", "\u3000", "0", "12", "1234", "٣", "½", "'s", "'S", "'re", "'LL", "'\u017f",
+FRAGMENTS = (" ", "  ", "\n", "\r\n", "\t", " \n ", "\u00a0", "\u3000", "0", "12", "1234", "٣", "½", "'s", "'S", "'re", "'LL", "'t", "'D", "'d", "'m", "'vE", "'ve", "\r", "xyz", "'\u017f",
              "'", "a", "word", "Word", "the ", "hello", "é", "e\u0301", "👍🏽", "!", "...", "皇上", "宁", "。", "\x00", "\x00\x00", "\x7f", "_",
              "aa", "aab", "<mask>", "<sep>", "<both>", "<|bos|>", "<|bos|>x", "norm", " spaced out ", "｜", "<|eot_id|>", "<|", "|>", "日本",
              "𞀰", "𑽐")

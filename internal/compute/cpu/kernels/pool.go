@@ -12,10 +12,9 @@ type Pool struct {
 	workers []*worker  // without the caller
 
 	fn      func(worker, task int)
-	tasks   int64
-	next    atomic.Int64  // task to hand out
-	busy    atomic.Int64  // workers that have not finished the call
-	call    atomic.Uint64 // number of the call, counts up; odd numbers end the workers
+	next    atomic.Uint64 // number of tasks in the upper half, tasks handed out in the lower
+	left    atomic.Int64  // tasks that have not ended
+	call    atomic.Uint64 // counts the calls by twos; odd numbers end the workers
 	waiting atomic.Bool   // the caller sleeps on done
 	done    chan struct{}
 	failure atomic.Pointer[any] // first panic of a task
@@ -44,8 +43,8 @@ func NewPool(workers int) *Pool {
 func (p *Pool) Workers() int { return len(p.workers) + 1 }
 
 // Run calls fn for the tasks 0 to tasks-1, each on some worker (0 is the caller), and returns when all are done. Workers
-// take the tasks in ascending order as they become free. A panic of a task is passed on to the caller after the others
-// have ended. fn must not call Run.
+// take the tasks in ascending order as they become free. A panic of a task is passed on to the caller when all tasks have
+// ended. fn must not call Run.
 func (p *Pool) Run(tasks int, fn func(worker, task int)) {
 	if tasks <= 1 || len(p.workers) == 0 {
 		for i := range tasks {
@@ -55,9 +54,9 @@ func (p *Pool) Run(tasks int, fn func(worker, task int)) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.fn, p.tasks = fn, int64(tasks)
-	p.next.Store(0)
-	p.busy.Store(int64(len(p.workers)))
+	p.fn = fn
+	p.left.Store(int64(tasks))
+	p.next.Store(uint64(tasks) << 32)
 	p.announce(2)
 	p.work(0)
 	p.await()
@@ -101,38 +100,43 @@ func (p *Pool) serve(w *worker, id int) {
 			return
 		}
 		p.work(id)
-		if p.busy.Add(-1) == 0 && p.waiting.CompareAndSwap(true, false) {
-			p.done <- struct{}{}
-		}
 	}
 }
 
-// work runs tasks until none is left.
+// work runs tasks until none is left. A worker may come late, even when the next call has begun: a task that it takes is
+// always one of the current call, which cannot end before.
 func (p *Pool) work(id int) {
+	for {
+		v := p.next.Add(1)
+		tasks, i := int(v>>32), int(uint32(v))-1
+		if i >= tasks {
+			return
+		}
+		p.task(id, i)
+	}
+}
+
+func (p *Pool) task(id, i int) {
 	defer func() {
 		if r := recover(); r != nil {
 			p.failure.CompareAndSwap(nil, &r)
-			p.next.Store(p.tasks)
+		}
+		if p.left.Add(-1) == 0 && p.waiting.CompareAndSwap(true, false) {
+			p.done <- struct{}{}
 		}
 	}()
-	for {
-		i := p.next.Add(1) - 1
-		if i >= p.tasks {
-			return
-		}
-		p.fn(id, int(i))
-	}
+	p.fn(id, i)
 }
 
-// await returns when all workers have finished the call.
+// await returns when all tasks have ended.
 func (p *Pool) await() {
-	for i := 0; p.busy.Load() > 0; i++ {
+	for i := 0; p.left.Load() > 0; i++ {
 		if i < spins {
 			pause()
 			continue
 		}
 		p.waiting.Store(true)
-		if p.busy.Load() > 0 || !p.waiting.CompareAndSwap(true, false) {
+		if p.left.Load() > 0 || !p.waiting.CompareAndSwap(true, false) {
 			<-p.done
 		}
 	}

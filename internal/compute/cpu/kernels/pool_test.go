@@ -84,10 +84,19 @@ func TestPoolFromManyGoroutines(t *testing.T) {
 	}
 }
 
+// BenchmarkPoolHandOff measures how long it takes until two workers have met in a call.
 func BenchmarkPoolHandOff(b *testing.B) {
 	p := NewPool(2)
 	defer p.Close()
-	for b.Loop() {
-		p.Run(2, func(_, _ int) {})
-	}
+	var started atomic.Int64
+	seconds := best(b, func() {
+		started.Store(0)
+		p.Run(2, func(_, _ int) {
+			for started.Add(1); started.Load() < 2; {
+				pause()
+			}
+		})
+	})
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(seconds*1e9, "ns/call")
 }
