@@ -45,6 +45,9 @@ func docs() []byte {
 	b.WriteString(docsHead)
 	root := newRoot(newUI(nil, nil, nil))
 	for _, c := range root.Commands() {
+		if !c.Runnable() {
+			continue
+		}
 		var help bytes.Buffer
 		c.SetOut(&help)
 		if err := c.Help(); err != nil {

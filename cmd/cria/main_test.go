@@ -164,6 +164,9 @@ func TestHelp(t *testing.T) {
 	if r := cria(t).ok(t); !strings.Contains(r.out, "Available Commands:") {
 		t.Errorf("cria alone says\n%s", r.out)
 	}
+	if r := cria(t, "completion", "bash").ok(t); !strings.Contains(r.out, "cria") {
+		t.Error("cria completion bash writes nothing")
+	}
 	if r := cria(t, "--version").ok(t); !strings.HasPrefix(r.out, "cria version ") {
 		t.Errorf("cria --version says %q", r.out)
 	}

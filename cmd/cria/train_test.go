@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"cria/internal/disk"
 	"cria/internal/inspect"
@@ -175,6 +176,7 @@ func TestTrainInterrupted(t *testing.T) {
 		if err := self.Signal(os.Interrupt); err != nil {
 			t.Error(err)
 		}
+		time.Sleep(100 * time.Millisecond) // the signal arrives while the run waits for this line
 	}}
 	var out bytes.Buffer
 	code := run(append([]string{"train", recipe}, args...), strings.NewReader(""), &out, errOut)

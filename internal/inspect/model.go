@@ -60,7 +60,7 @@ type Tokenizer struct {
 	ChatTemplate bool   `json:"chat_template"`
 }
 
-// Usable makes the same checks as loading the model does, without taking its weights into memory.
+// model makes the same checks as loading the model does, without taking its weights into memory.
 func (r *Report) model() {
 	m := &Model{DTypes: map[string]int{}, Files: []FileSize{}, EOSTokenID: []int{}}
 	r.Model = m

@@ -231,9 +231,9 @@ type macroDef struct {
 	scope    *scope
 	pos      int
 	// where the special variables go, if the body uses them
-	caller, kwargs, varargs          ref
-	usesCaller, usesKw, usesVarargs  bool
-	explicitCaller                   bool // a parameter has that name
+	caller, kwargs, varargs         ref
+	usesCaller, usesKw, usesVarargs bool
+	explicitCaller                  bool // a parameter has that name
 }
 
 // captured stands for the text of a block in front of its filters.

@@ -436,7 +436,7 @@ func filterFileSize(r *run, a []Value) (Value, error) {
 		if math.IsInf(bytes, 0) {
 			return nil, errors.New("cannot convert float infinity to integer")
 		}
-		return strValue(strconv.FormatFloat(math.Trunc(bytes), 'f', -1, 64) + " Bytes"), nil
+		return strValue(strconv.FormatFloat(math.Trunc(bytes)+0, 'f', -1, 64) + " Bytes"), nil
 	case math.IsNaN(bytes):
 		return strValue("nan " + prefixes[7:] + suffix), nil
 	}

@@ -233,6 +233,27 @@ func TestMulChain(t *testing.T) {
 	}
 }
 
+// TestAllocations asks that nothing is allocated where training and decoding call.
+func TestAllocations(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 6))
+	pool := NewPool(2)
+	defer pool.Close()
+	for _, ar := range ariths() {
+		c := newMulCase(r, ar, 13, 100, 77, NK, true)
+		out, x := make([]float32, 13*77), make([]float32, 100)
+		run := func() {
+			c.op.Reset(ar, 13, 100)
+			c.op.SetRow(1, x)
+			pool.Run(3, func(_, i int) { c.p.Mul(out, 77, &c.op, 0, 13, i*PanelWidth, min((i+1)*PanelWidth, 77), true) })
+			ar.Level.Product(out, 77, c.a, 100, 1, c.b, 77, 13, 77, 100, true)
+			ar.Level.Dropout(x, x, [2]uint32{}, [3]uint32{}, 7, 1)
+		}
+		if n := testing.AllocsPerRun(20, run); n > 1 { // the closure
+			t.Errorf("%v: %v allocations", c, n)
+		}
+	}
+}
+
 func FuzzMul(f *testing.F) {
 	f.Add(uint64(1), uint8(5), uint16(70), uint8(33), uint8(0))
 	f.Add(uint64(2), uint8(13), uint16(1030), uint8(64), uint8(7))

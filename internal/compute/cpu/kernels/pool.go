@@ -119,7 +119,8 @@ func (p *Pool) work(id int) {
 func (p *Pool) task(id, i int) {
 	defer func() {
 		if r := recover(); r != nil {
-			p.failure.CompareAndSwap(nil, &r)
+			first := r // on the heap only here
+			p.failure.CompareAndSwap(nil, &first)
 		}
 		if p.left.Add(-1) == 0 && p.waiting.CompareAndSwap(true, false) {
 			p.done <- struct{}{}
