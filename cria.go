@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 
+	"cria/internal/chat"
 	"cria/internal/generate"
 	"cria/internal/recipe"
 	"cria/internal/train"
@@ -83,7 +84,7 @@ func (m *Model) Generate(ctx context.Context, prompt string, o GenerateOptions) 
 	if o.Temperature < 0 || o.TopP < 0 || o.TopP > 1 || o.MaxNewTokens < 0 {
 		return "", errors.New("cria: negative option, or TopP above 1")
 	}
-	ids, err := m.chat.Prompt(prompt)
+	ids, err := m.chat.Prompt(chat.Message{Role: "user", Content: prompt})
 	if err != nil {
 		return "", err
 	}

@@ -25,7 +25,7 @@ job.update(model=str(MODEL), data=str(data), attn="eager")
 job["args"].update(max_steps=STEPS, save_steps=SAVE, num_train_epochs=3)
 (WORK / "job.json").write_text(json.dumps(job))
 
-theirs, ours = WORK / "trainer", WORK / "cria"
+theirs, ours = WORK / "by-trainer", WORK / "by-cria"
 p = subprocess.run([sys.executable, ORACLE / "hf_train.py", WORK / "job.json", theirs], capture_output=True, text=True)
 if p.returncode != 0:
     sys.exit(p.stderr)

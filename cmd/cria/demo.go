@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"cria/examples/huanhuan"
+	"cria/internal/chat"
 	"cria/internal/demomodel"
 	"cria/internal/disk"
 	"cria/internal/generate"
@@ -97,7 +98,7 @@ func answer(ctx context.Context, r *recipe.Recipe, adapter, question string) (st
 	if err := c.UsePrompt(r); err != nil {
 		return "", err
 	}
-	prompt, err := c.Prompt(question)
+	prompt, err := c.Prompt(chat.Message{Role: "user", Content: question})
 	if err != nil {
 		return "", err
 	}
@@ -105,5 +106,9 @@ func answer(ctx context.Context, r *recipe.Recipe, adapter, question string) (st
 	if err != nil {
 		return "", err
 	}
-	return c.Tokenizer.Decode(res.IDs, true), nil
+	stream, text := c.Tokenizer.NewStream(true), ""
+	for _, id := range res.IDs { // a character that the last token leaves unfinished is not shown
+		text += stream.Push(id)
+	}
+	return text, nil
 }

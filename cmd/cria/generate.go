@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"cria/internal/chat"
 	"cria/internal/generate"
 	"cria/internal/recipe"
 
@@ -121,39 +122,40 @@ func set[T any](f *pflag.FlagSet, name string, v *T, model *T) {
 
 func newGenerate(ui *ui) *cobra.Command {
 	var a answerFlags
-	var prompt, ids string
+	var prompt, system, ids string
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "generate MODEL (--prompt TEXT | --input-ids 1,2,3)",
 		Short: "Answer one prompt",
-		Long:  "Answer one prompt. The prompt is put into the template that the adapter was trained with.",
+		Long: "Answer one prompt. It is rendered as the adapter was trained to read it, else by the model's own chat template;\n" +
+			"with --system always by the chat template.",
 		Example: "  cria generate ./model --adapter output --prompt '你是谁?'\n" +
 			"  cria generate ./model --input-ids 1,9690,198 --greedy --max-new-tokens 20 compute_dtype=float32 --json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if (prompt == "") == (ids == "") {
 				return usagef("give either --prompt TEXT or --input-ids 1,2,3")
 			}
-			chat, o, err := a.start(cmd, args)
+			model, o, err := a.start(cmd, args)
 			if err != nil {
 				return err
 			}
-			defer chat.Close()
+			defer model.Close()
 			var in []int32
 			if ids != "" {
 				in, err = parseIDs(ids)
 			} else {
-				in, err = chat.Prompt(prompt)
+				in, err = model.Prompt(dialogue(system, prompt)...)
 			}
 			if err != nil {
 				return err
 			}
-			stream := chat.Tokenizer.NewStream(true)
+			stream := model.Tokenizer.NewStream(true)
 			show := func(id int32) {
 				if !asJSON {
 					fmt.Fprint(ui.out, printable(stream.Push(id)))
 				}
 			}
-			res, err := generate.NewSession(chat.Model).Generate(cmd.Context(), in, o, show)
+			res, err := generate.NewSession(model.Model).Generate(cmd.Context(), in, o, show)
 			if err != nil {
 				return err
 			}
@@ -162,14 +164,23 @@ func newGenerate(ui *ui) *cobra.Command {
 				ui.note("%d tokens, %s, %.1f tokens/s (prompt of %d tokens in %.2f s)", len(res.IDs), res.FinishReason, res.TokensPerSecond, res.PromptTokens, res.PromptSeconds)
 				return nil
 			}
-			return ui.json(map[string]any{"text": chat.Tokenizer.Decode(res.IDs, true), "ids": res.IDs, "finish_reason": res.FinishReason, "tokens_per_second": res.TokensPerSecond})
+			return ui.json(map[string]any{"text": model.Tokenizer.Decode(res.IDs, true), "ids": res.IDs, "finish_reason": res.FinishReason, "tokens_per_second": res.TokensPerSecond})
 		},
 	}
 	a.add(c.Flags())
 	c.Flags().StringVar(&prompt, "prompt", "", "what the user says")
+	c.Flags().StringVar(&system, "system", "", "system prompt, rendered by the model's chat template")
 	c.Flags().StringVar(&ids, "input-ids", "", "the exact token ids of the whole prompt, separated by commas")
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object instead of the text")
 	return c
+}
+
+// dialogue is a first turn.
+func dialogue(system, user string) (out []chat.Message) {
+	if system != "" {
+		out = append(out, chat.Message{Role: "system", Content: system})
+	}
+	return append(out, chat.Message{Role: "user", Content: user})
 }
 
 func parseIDs(s string) (ids []int32, err error) {

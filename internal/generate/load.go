@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"cria/internal/adapter"
+	"cria/internal/chat"
 	"cria/internal/compute"
 	"cria/internal/compute/cpu"
 	"cria/internal/compute/cpu/kernels"
@@ -23,8 +25,12 @@ type Chat struct {
 	Defaults  *llama.GenerationConfig
 	EOS       []int32
 	Recipe    *recipe.Recipe // that the adapter was trained with; nil without
-	template  *data.Template
-	closers   []func() error
+	System    string         // system prompt of dialogues that do not bring one
+
+	template   *data.Template // prompt_template of the recipe
+	messages   *chat.Template // the model's own; nil where it has none
+	noTemplate error          // why not
+	closers    []func() error
 }
 
 // LoadOptions say what to load and how to compute.
@@ -56,6 +62,7 @@ func Load(o LoadOptions) (_ *Chat, err error) {
 	if c.Tokenizer, err = tokenizer.Load(o.Model); err != nil {
 		return nil, err
 	}
+	c.messages, c.noTemplate = chat.New(c.Tokenizer)
 	for _, id := range c.Defaults.EOSTokenID {
 		c.EOS = append(c.EOS, int32(id))
 	}
@@ -116,19 +123,48 @@ func (c *Chat) loadRecipe(path string) error {
 
 // UsePrompt renders prompts as a recipe does.
 func (c *Chat) UsePrompt(r *recipe.Recipe) (err error) {
+	c.System, c.template = r.System, nil
 	if r.Template == recipe.TemplatePrompt {
 		c.template, err = data.ParseTemplate(r.PromptTemplate, r.ResponseTemplate)
 	}
 	return err
 }
 
-// Prompt returns the ids of a user's text as the model was trained to read it.
-func (c *Chat) Prompt(user string) ([]int32, error) {
-	if c.template == nil {
-		return nil, fmt.Errorf("there is no prompt template: neither the adapter nor a recipe brings one; give --recipe FILE.yaml, or exact ids with --input-ids")
+// Prompt returns the ids of a dialogue that the model shall answer: as the adapter was trained to read it, else as the
+// model's own chat template renders it.
+//
+// An adapter that was trained with a prompt_template has it for the first turn, with the system prompt that stands in it;
+// later turns go on as the chat template does.
+func (c *Chat) Prompt(dialogue ...chat.Message) ([]int32, error) {
+	if c.template == nil || dialogue[0].Role == "system" {
+		if c.messages == nil {
+			return nil, c.noTemplate
+		}
+		if c.System != "" && dialogue[0].Role != "system" {
+			dialogue = append([]chat.Message{{Role: "system", Content: c.System}}, dialogue...)
+		}
+		return c.messages.IDs(dialogue, chat.Options{AddGenerationPrompt: true})
 	}
-	text, plain := c.template.Prompt(data.Example{Instruction: user})
-	return c.Tokenizer.Encode(text, plain...), nil
+	text, plain := c.template.Prompt(data.Example{Instruction: dialogue[0].Content})
+	ids := c.Tokenizer.Encode(text, plain...)
+	if len(dialogue) == 1 {
+		return ids, nil
+	}
+	if c.messages == nil {
+		return nil, fmt.Errorf("this adapter was trained on single turns and the model has no chat template that could go on from there; start anew")
+	}
+	first, err := c.messages.IDs(dialogue[:1], chat.Options{AddGenerationPrompt: true})
+	if err != nil {
+		return nil, err
+	}
+	all, err := c.messages.IDs(dialogue, chat.Options{AddGenerationPrompt: true})
+	if err != nil {
+		return nil, err
+	}
+	if len(all) < len(first) || !slices.Equal(first, all[:len(first)]) {
+		return nil, fmt.Errorf("the model's chat template changes the first turn once a second one follows; start anew")
+	}
+	return append(ids, all[len(first):]...), nil
 }
 
 // Close gives the model's memory and files back.

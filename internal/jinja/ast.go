@@ -87,12 +87,12 @@ type postfix struct {
 type postfixKind uint8
 
 const (
-	attribute postfixKind = iota
-	subscript
-	slicing
-	calling
-	filtering
-	testing
+	opAttribute postfixKind = iota
+	opSubscript
+	opSlice
+	opCall
+	opFilter
+	opTest
 )
 
 // arguments of a call: f(args, *star, names=values, **stars).

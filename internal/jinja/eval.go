@@ -442,15 +442,15 @@ func (op *postfix) apply(r *run, f *frame, v Value) (Value, error) {
 		return nil, err
 	}
 	switch op.kind {
-	case attribute:
+	case opAttribute:
 		return r.attribute(v, op.name)
-	case subscript:
+	case opSubscript:
 		key, err := op.index.eval(r, f)
 		if err != nil {
 			return nil, err
 		}
 		return r.item(v, key)
-	case slicing:
+	case opSlice:
 		var bounds [3]Value
 		for i, x := range op.slice {
 			if x == nil {
@@ -463,7 +463,7 @@ func (op *postfix) apply(r *run, f *frame, v Value) (Value, error) {
 			bounds[i] = b
 		}
 		return r.slice(v, bounds)
-	case calling:
+	case opCall:
 		args, kw, err := op.args.eval(r, f)
 		if err != nil {
 			return nil, err
@@ -483,7 +483,7 @@ func (op *postfix) apply(r *run, f *frame, v Value) (Value, error) {
 		}
 	}
 	out, err := op.fn.call(r, args, kw)
-	if err != nil || op.kind == filtering {
+	if err != nil || op.kind == opFilter {
 		return out, err
 	}
 	if op.negated {

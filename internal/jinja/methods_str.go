@@ -123,8 +123,8 @@ func stringMethods() map[string]*native {
 		"split":      define("split", "self sep? maxsplit?", splitMethod(false)),
 		"rsplit":     define("rsplit", "self sep? maxsplit?", splitMethod(true)),
 		"splitlines": define("splitlines", "self keepends?", splitlinesMethod),
-		"partition":  define("partition", "self sep /", partitionMethod(strings.Index)),
-		"rpartition": define("rpartition", "self sep /", partitionMethod(strings.LastIndex)),
+		"partition":  define("partition", "self sep /", partitionMethod(strings.Index, true)),
+		"rpartition": define("rpartition", "self sep /", partitionMethod(strings.LastIndex, false)),
 		"startswith": define("startswith", "self prefix start? end? /", affixMethod(strings.HasPrefix)),
 		"endswith":   define("endswith", "self suffix start? end? /", affixMethod(strings.HasSuffix)),
 		"find":       define("find", "self sub start? end? /", findMethod(strings.Index, false)),
@@ -321,7 +321,9 @@ func splitlinesMethod(r *run, a []Value) (Value, error) {
 	return r.strings(a[0], splitLines(s, keep))
 }
 
-func partitionMethod(index func(s, sep string) int) func(r *run, a []Value) (Value, error) {
+// partitionMethod cuts at the separator that index finds. Where there is none, all of the text
+// is the first part, or else the last.
+func partitionMethod(index func(s, sep string) int, first bool) func(r *run, a []Value) (Value, error) {
 	return func(r *run, a []Value) (Value, error) {
 		s, _ := asStr(a[0])
 		sep, err := textArg(a[1])
@@ -331,11 +333,12 @@ func partitionMethod(index func(s, sep string) int) func(r *run, a []Value) (Val
 		if sep == "" {
 			return nil, errors.New("empty separator")
 		}
-		parts := [3]string{s, "", ""}
+		parts := [3]string{"", "", s}
+		if first {
+			parts = [3]string{s, "", ""}
+		}
 		if at := index(s, sep); at >= 0 {
 			parts = [3]string{s[:at], sep, s[at+len(sep):]}
-		} else if index("aa", "a") == 1 { // the last one: what is not found is all behind
-			parts = [3]string{"", "", s}
 		}
 		t := &tupleValue{}
 		for _, p := range parts {
@@ -346,49 +349,44 @@ func partitionMethod(index func(s, sep string) int) func(r *run, a []Value) (Val
 }
 
 // window applies the bounds of find, count and such to s. offset is the number of characters
-// in front; ok is false if the window starts behind the end.
+// in front; ok is false if the window starts behind its end.
 func (r *run) window(s string, start, end Value) (part string, offset int, ok bool, err error) {
 	if noneArg(start) && noneArg(end) {
 		return s, 0, true, nil
-	}
-	bounds := [3]Value{start, end, nil}
-	for i, b := range bounds[:2] {
-		if noneArg(b) {
-			bounds[i] = nil
-		} else if asBig(b) == nil {
-			return "", 0, false, errors.New("slice indices must be integers or None or have an __index__ method")
-		}
 	}
 	n, err := r.countRunes(s)
 	if err != nil {
 		return "", 0, false, err
 	}
-	from, _, count, err := sliceIndices(n, bounds)
+	from, err := bound(start, n, 0)
 	if err != nil {
 		return "", 0, false, err
 	}
-	if count == 0 { // an empty window still has a place, if it does not start behind its end
-		var first, last int
-		first, _, _, _ = sliceIndices(n+1, [3]Value{bounds[0], intValue(n + 1), nil})
-		if bounds[0] == nil {
-			first = 0
-		} else if b := asBig(bounds[0]); b.Sign() < 0 {
-			first = max(0, int(min(int64(n), b.Int64()+int64(n))))
-		} else if !b.IsInt64() || b.Int64() > int64(n) {
-			return "", 0, false, nil
-		}
-		last = n
-		if bounds[1] != nil {
-			if b := asBig(bounds[1]); b.Sign() < 0 {
-				last = max(0, int(b.Int64())+n)
-			} else if b.IsInt64() {
-				last = int(min(int64(n), b.Int64()))
-			}
-		}
-		return "", first, first <= last, nil
+	to, err := bound(end, n, n)
+	if err != nil {
+		return "", 0, false, err
+	}
+	to = min(to, n)
+	if from > to {
+		return "", 0, false, nil
 	}
 	at := byteOffset(s, from)
-	return s[at : at+byteOffset(s[at:], count)], from, true, nil
+	return s[at : at+byteOffset(s[at:], to-from)], from, true, nil
+}
+
+// bound is an optional index into n characters; a negative one counts from the end.
+func bound(v Value, n, otherwise int) (int, error) {
+	if noneArg(v) {
+		return otherwise, nil
+	}
+	if asBig(v) == nil {
+		return 0, errors.New("slice indices must be integers or None or have an __index__ method")
+	}
+	i, err := intArg(v, 0)
+	if i < 0 {
+		i = max(0, i+n)
+	}
+	return i, err
 }
 
 func affixMethod(has func(s, affix string) bool) func(r *run, a []Value) (Value, error) {

@@ -466,7 +466,7 @@ func (p *parser) callBlock(pos int) (stmt, error) {
 		return nil, err
 	}
 	var ok bool
-	if s.call, ok = x.(*postfixExpr); !ok || s.call.ops[len(s.call.ops)-1].kind != calling {
+	if s.call, ok = x.(*postfixExpr); !ok || s.call.ops[len(s.call.ops)-1].kind != opCall {
 		return nil, p.fail(pos, "expected call")
 	}
 	if contains(s.call.ops[len(s.call.ops)-1].args.names, "caller") {

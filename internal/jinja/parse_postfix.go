@@ -46,13 +46,13 @@ func (p *parser) attribute(x *postfixExpr) error {
 	t := p.tok
 	switch t.kind {
 	case tokName:
-		x.ops = append(x.ops, postfix{kind: attribute, name: t.text, pos: t.pos})
+		x.ops = append(x.ops, postfix{kind: opAttribute, name: t.text, pos: t.pos})
 	case tokInteger:
 		v, err := p.integer(t)
 		if err != nil {
 			return err
 		}
-		x.ops = append(x.ops, postfix{kind: subscript, index: &constExpr{v}, pos: t.pos})
+		x.ops = append(x.ops, postfix{kind: opSubscript, index: &constExpr{v}, pos: t.pos})
 	default:
 		return p.fail(t.pos, "expected name or number")
 	}
@@ -60,13 +60,13 @@ func (p *parser) attribute(x *postfixExpr) error {
 }
 
 func (p *parser) subscript(x *postfixExpr) error {
-	op := postfix{kind: subscript, pos: p.tok.pos}
+	op := postfix{kind: opSubscript, pos: p.tok.pos}
 	_, err := p.bracketed(func() (expr, error) {
 		items, err := p.subscripts(&op)
 		if err != nil {
 			return nil, err
 		}
-		if op.kind == slicing && len(items) > 1 {
+		if op.kind == opSlice && len(items) > 1 {
 			return nil, p.fail(op.pos, "a slice among several subscripts")
 		}
 		if len(items) == 1 {
@@ -108,7 +108,7 @@ func (p *parser) subscripts(op *postfix) ([]expr, error) {
 			parts[colons] = x
 		}
 		if colons > 0 {
-			op.kind, op.slice = slicing, parts
+			op.kind, op.slice = opSlice, parts
 		} else if parts[0] == nil {
 			return nil, p.fail(p.tok.pos, "unexpected '%s'", p.tok.describe())
 		}
@@ -120,7 +120,7 @@ func (p *parser) subscripts(op *postfix) ([]expr, error) {
 func (p *parser) call(x *postfixExpr) error {
 	pos := p.tok.pos
 	args, err := p.arguments()
-	x.ops = append(x.ops, postfix{kind: calling, args: args, pos: pos})
+	x.ops = append(x.ops, postfix{kind: opCall, args: args, pos: pos})
 	return err
 }
 
@@ -226,7 +226,7 @@ func (p *parser) dotted() (string, error) {
 }
 
 func (p *parser) filter(x *postfixExpr) error {
-	op := postfix{kind: filtering, args: &arguments{}, pos: p.tok.pos}
+	op := postfix{kind: opFilter, args: &arguments{}, pos: p.tok.pos}
 	var err error
 	if op.name, err = p.dotted(); err != nil {
 		return err
@@ -240,7 +240,7 @@ func (p *parser) filter(x *postfixExpr) error {
 }
 
 func (p *parser) test(x *postfixExpr) error {
-	op := postfix{kind: testing, args: &arguments{}, pos: p.tok.pos}
+	op := postfix{kind: opTest, args: &arguments{}, pos: p.tok.pos}
 	err := p.advance()
 	if err != nil {
 		return err

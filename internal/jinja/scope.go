@@ -169,7 +169,7 @@ func (r *resolver) expressions(s *scope, soft bool, xs ...expr) error {
 				x.ref, _ = s.find(x.name)
 			case *postfixExpr:
 				for _, op := range x.ops {
-					if op.fn == nil && !soft && (op.kind == filtering || op.kind == testing) {
+					if op.fn == nil && !soft && (op.kind == opFilter || op.kind == opTest) {
 						return errorAt(r.source, op.pos, errUnknown(op))
 					}
 				}
@@ -185,7 +185,7 @@ func (r *resolver) expressions(s *scope, soft bool, xs ...expr) error {
 
 func errUnknown(op postfix) error {
 	what := "filter"
-	if op.kind == testing {
+	if op.kind == opTest {
 		what = "test"
 	}
 	return fmt.Errorf("No %s named %s.", what, reprString(op.name)) //nolint:staticcheck // Jinja2's words

@@ -2,6 +2,12 @@
 // (Llama 3, SmolLM2, GPT-2 and their like), encodes text and decodes token ids.
 package tokenizer
 
+import (
+	"cmp"
+	"maps"
+	"slices"
+)
+
 // A Tokenizer encodes text to token ids and back. It is immutable after Load or Parse
 // and safe for concurrent use.
 type Tokenizer struct {
@@ -165,4 +171,11 @@ func (t *Tokenizer) named(token string) (int32, bool) {
 		return 0, false
 	}
 	return t.ID(token)
+}
+
+// AddedTokens returns the spellings of the added tokens, longest first.
+func (t *Tokenizer) AddedTokens() []string {
+	return slices.SortedFunc(maps.Keys(t.added), func(a, b string) int {
+		return cmp.Or(len(b)-len(a), cmp.Compare(a, b))
+	})
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"cria/internal/adapter"
+	"cria/internal/chat"
 	"cria/internal/compute"
 	"cria/internal/compute/cpu"
 	"cria/internal/compute/cpu/kernels"
@@ -175,8 +176,6 @@ func Prepare(ctx context.Context, r *recipe.Recipe, o Options) (_ *Job, err erro
 // supported refuses by name what recipes can say and this version does not do yet.
 func supported(r *recipe.Recipe) error {
 	switch {
-	case r.Template == recipe.TemplateChat:
-		return r.Errorf("template", "the model's own chat template cannot be trained with yet; set template: prompt with prompt_template and response_template")
 	case r.EvalDataset != "" || r.EvalFraction != 0 || r.EvalSteps != 0:
 		return r.Errorf("eval_steps", "evaluation during training is not there yet; remove eval_dataset, eval_fraction and eval_steps")
 	case r.Device != "auto" && r.Device != "cpu":
@@ -188,13 +187,6 @@ func supported(r *recipe.Recipe) error {
 // readRows reads and tokenises the dataset, and refuses what the recipe does not allow.
 func (j *Job) readRows(ctx context.Context, tok *tokenizer.Tokenizer, cfg *llama.Config, gen *llama.GenerationConfig) ([]pack.Row, func(int) string, error) {
 	r := j.Recipe
-	tpl, err := data.ParseTemplate(r.PromptTemplate, r.ResponseTemplate)
-	if err != nil {
-		if te := new(data.TemplateError); errors.As(err, &te) {
-			return nil, nil, r.Errorf(te.Key, "at byte %d: %s", te.Offset, te.Reason)
-		}
-		return nil, nil, err
-	}
 	set, err := data.Read(r.Dataset...)
 	if err != nil {
 		return nil, nil, err
@@ -210,6 +202,10 @@ func (j *Job) readRows(ctx context.Context, tok *tokenizer.Tokenizer, cfg *llama
 		}
 		end = append(end, id)
 	}
+	encode, err := rowFunc(r, tok, end)
+	if err != nil {
+		return nil, nil, err
+	}
 	ends := slices.Concat(cfg.EOSTokenID, gen.EOSTokenID)
 	if id, ok := tok.EOS(); ok {
 		ends = append(ends, int(id))
@@ -218,7 +214,7 @@ func (j *Job) readRows(ctx context.Context, tok *tokenizer.Tokenizer, cfg *llama
 	for _, id := range ends {
 		opt.End = append(opt.End, int32(id))
 	}
-	rows, report, err := data.Encode(ctx, set.Examples, tpl.RowFunc(tok, end...), opt)
+	rows, report, err := data.Encode(ctx, set.Examples, encode, opt)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -234,6 +230,31 @@ func (j *Job) readRows(ctx context.Context, tok *tokenizer.Tokenizer, cfg *llama
 		}
 	}
 	return out, func(i int) string { return set.Examples[rows[i].Example].Where() }, nil
+}
+
+// rowFunc makes rows as the recipe's template says.
+func rowFunc(r *recipe.Recipe, tok *tokenizer.Tokenizer, end []int32) (data.RowFunc, error) {
+	if r.Template == recipe.TemplateChat {
+		tpl, err := chat.New(tok)
+		if err != nil {
+			return nil, r.Errorf("template", "%v", err)
+		}
+		return func(e data.Example) (data.Row, error) {
+			ids, labels, err := tpl.Row(chat.Alpaca(r.System, e.Instruction, e.Input, e.Output), chat.Options{})
+			if err != nil {
+				return data.Row{}, fmt.Errorf("%s: %w", e.Where(), err)
+			}
+			return data.Row{IDs: append(ids, end...), Labels: append(labels, end...)}, nil
+		}, nil
+	}
+	tpl, err := data.ParseTemplate(r.PromptTemplate, r.ResponseTemplate)
+	if te := new(data.TemplateError); errors.As(err, &te) {
+		return nil, r.Errorf(te.Key, "at byte %d: %s", te.Offset, te.Reason)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return tpl.RowFunc(tok, end...), nil
 }
 
 // checkReport stops what would be trained wrongly without anybody noticing, unless the recipe allows it by name.
