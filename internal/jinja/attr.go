@@ -98,6 +98,9 @@ func (r *run) typeAttribute(v Value, name string) (Value, error) {
 		return ns.attrs[name], nil
 	}
 	if strings.HasPrefix(name, "__") && strings.HasSuffix(name, "__") && len(name) > 4 {
+		if _, ok := v.(*undefined); ok && name != "__class__" {
+			return nil, nil
+		}
 		return unsafeAttribute(v, name), nil
 	}
 	switch v := v.(type) {
