@@ -111,7 +111,7 @@ func newRoot(ui *ui) *cobra.Command {
 		Version:       version(),
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newTrain(ui), newGenerate(ui), newChat(ui), newImport(ui), newInspect(ui), newTokenize(ui), newDoctor(ui), newDemo(ui))
+	root.AddCommand(newTrain(ui), newGenerate(ui), newChat(ui), newImport(ui), newInspect(ui), newTokenize(ui), newTemplate(ui), newDoctor(ui), newDemo(ui))
 	return root
 }
 

@@ -328,7 +328,7 @@ func TestGenerateRefuses(t *testing.T) {
 		{[]string{"generate", "none", "--input-ids", "1"}, []string{`"none" is not a model directory`}},
 		{[]string{"generate", tiny, "--input-ids", "1", "--adapter", "none"}, []string{"none"}},
 		{[]string{"generate", tiny, "--input-ids", "1", "--adapter", golden + "smollm2-train/final_adapter"}, []string{"shape"}},
-		{[]string{"generate", tiny, "--prompt", "x"}, []string{"template", "--input-ids"}},
+		{[]string{"generate", withoutTemplate(t), "--prompt", "x"}, []string{"no chat template", "prompt_template"}},
 	} {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) { cria(t, c.args...).fails(t, exitError, c.want...) })
 	}

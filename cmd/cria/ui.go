@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 )
@@ -76,8 +77,8 @@ func (u *ui) draw() {
 	}
 	line := u.status
 	if f, ok := u.err.(*os.File); ok {
-		if w, _, err := term.GetSize(int(f.Fd())); err == nil && len(line) >= w {
-			line = line[:max(0, w-1)]
+		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 1 && utf8.RuneCountInString(line) >= w {
+			line = string([]rune(line)[:w-1])
 		}
 	}
 	fmt.Fprint(u.err, line)

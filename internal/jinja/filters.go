@@ -205,24 +205,33 @@ func filterList(r *run, a []Value) (Value, error) {
 
 func filterItems(r *run, a []Value) (Value, error) {
 	var items []Value
-	switch v := a[0].(type) {
-	case *undefined:
-	case *dictValue:
-		var err error
-		if items, err = (&viewValue{v, "dict_items"}).items(r); err != nil {
-			return nil, err
+	started := false
+	return r.generator(nil, func() (Value, error) {
+		if !started {
+			started = true
+			switch v := a[0].(type) {
+			case *undefined:
+			case *dictValue:
+				var err error
+				if items, err = (&viewValue{v, "dict_items"}).items(r); err != nil {
+					return nil, err
+				}
+			default:
+				return nil, errors.New("Can only get item pairs from a mapping.") //nolint:staticcheck // Jinja2's words
+			}
 		}
-	default:
-		return nil, errors.New("Can only get item pairs from a mapping.") //nolint:staticcheck // Jinja2's words
-	}
-	return &iterator{kind: "generator", items: items}, nil
+		if len(items) == 0 {
+			return nil, nil
+		}
+		v := items[0]
+		items = items[1:]
+		return v, nil
+	})
 }
 
 func filterReverse(r *run, a []Value) (Value, error) {
-	if s, ok := asStr(a[0]); ok {
-		v, err := r.slice(a[0], [3]Value{nil, nil, intValue(-1)})
-		_ = s
-		return v, err
+	if _, ok := asStr(a[0]); ok {
+		return r.slice(a[0], [3]Value{nil, nil, intValue(-1)})
 	}
 	items, err := r.items(a[0])
 	if err != nil {

@@ -210,9 +210,9 @@ func filterIndent(r *run, a []Value) (Value, error) {
 }
 
 func filterTruncate(r *run, a []Value) (Value, error) {
-	s, err := textArg(a[0])
-	if err != nil {
-		return nil, err
+	size, ok, err := r.length(a[0])
+	if err != nil || !ok {
+		return nil, fmt.Errorf("object of type '%s' has no len()", a[0].typeName())
 	}
 	length, err := intArg(a[1], 255)
 	if err != nil {
@@ -241,8 +241,12 @@ func filterTruncate(r *run, a []Value) (Value, error) {
 	if leeway < 0 {
 		return nil, fmt.Errorf("expected leeway >= 0, got %d", leeway)
 	}
-	if utf8.RuneCountInString(s) <= length+leeway {
+	if size <= length+leeway {
 		return a[0], nil
+	}
+	s, err := textArg(a[0])
+	if err != nil {
+		return nil, err
 	}
 	s = s[:byteOffset(s, length-n)]
 	if !kill {

@@ -99,10 +99,10 @@ func (r *run) printf(self Value, format string, args Value) (Value, error) {
 	return like(self, b.String()), nil
 }
 
-// acceptsLeftover: a single mapping or list that no conversion used is no error.
+// acceptsLeftover: something with items that no conversion used is no error, but for a tuple.
 func acceptsLeftover(v Value) bool {
 	switch v.(type) {
-	case *dictValue, *listValue, *rangeValue:
+	case *dictValue, *listValue, *rangeValue, *undefined:
 		return true
 	}
 	return false

@@ -262,7 +262,7 @@ func (r *run) items(v Value) ([]Value, error) {
 		}
 		items := make([]Value, 0, len(s))
 		for _, c := range s {
-			items = append(items, like(v, string(c)))
+			items = append(items, strValue(string(c)))
 		}
 		return items, nil
 	}
