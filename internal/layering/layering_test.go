@@ -207,3 +207,22 @@ func TestNoPathOfAMachine(t *testing.T) {
 		}
 	}
 }
+
+var link = regexp.MustCompile(`\]\(([^)#:\s]+)[^)]*\)`)
+
+func TestLinksOfDocumentsLeadSomewhere(t *testing.T) {
+	for _, file := range tree(t) {
+		if path.Ext(file) != ".md" {
+			continue
+		}
+		data, err := os.ReadFile(filepath.Join(root, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllSubmatch(data, -1) {
+			if _, err := os.Stat(filepath.Join(root, path.Dir(file), string(m[1]))); err != nil {
+				t.Errorf("%s links to %s, which does not exist", file, m[1])
+			}
+		}
+	}
+}
