@@ -7,11 +7,9 @@ package data
 import (
 	"fmt"
 
+	"cria/internal/pack"
 	"cria/internal/tokenizer"
 )
-
-// Ignore is the label of a token that is not trained: PyTorch's cross-entropy ignore_index.
-const Ignore int32 = -100
 
 // Example is one alpaca row of a dataset and where it was read.
 type Example struct {
@@ -29,24 +27,10 @@ func (e Example) Where() string {
 	return fmt.Sprintf("%s:%d (row %d)", e.File, e.Line, e.Row)
 }
 
-// Row is one tokenised example. IDs and Labels have the same length; Labels[i] is IDs[i] where the token is trained and
-// Ignore elsewhere, as in a Hugging Face data set: the model at position i-1 predicts Labels[i], so Labels[0] has no
-// effect.
+// Row is one tokenised example.
 type Row struct {
-	IDs     []int32
-	Labels  []int32
-	Example int // index of the example that it was made from; set by Encode
-}
-
-// Labelled returns the number of tokens that enter the loss: labels from the second position on that are not Ignore.
-func (r Row) Labelled() int {
-	n := 0
-	for i := 1; i < len(r.Labels); i++ {
-		if r.Labels[i] != Ignore {
-			n++
-		}
-	}
-	return n
+	pack.Row
+	Example int // index of the example that it was made from
 }
 
 // Encoder is what rows need of a tokenizer: ids of a whole text without added special tokens, where special tokens inside

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"slices"
+
+	"cria/internal/pack"
 )
 
 // RowFunc makes the row of one example, as long as it comes.
-type RowFunc func(Example) (Row, error)
+type RowFunc func(Example) (pack.Row, error)
 
 // What happens to a row that is longer than max_length: the values of the recipe key too_long.
 const (
@@ -28,7 +30,7 @@ type Report struct {
 	Examples int // examples read
 	Rows     int // rows that will be trained: Examples less Dropped
 	Tokens   int // tokens of those rows
-	Labelled int // tokens that enter the loss (see Row.Labelled)
+	Labelled int // tokens that enter the loss (see pack.Row.Labelled)
 	Longest  int // tokens of the longest row before any limit
 
 	Cut          Tally // rows shortened to max_length
@@ -71,10 +73,7 @@ func Encode(ctx context.Context, examples []Example, encode RowFunc, opt Options
 		cut := false
 		if opt.MaxLength > 0 && len(row.IDs) > opt.MaxLength {
 			tooLong.add(e)
-			switch opt.TooLong {
-			case Drop:
-				continue
-			case Fail:
+			if opt.TooLong == Drop || opt.TooLong == Fail {
 				continue
 			}
 			row.IDs, row.Labels = row.IDs[:opt.MaxLength:opt.MaxLength], row.Labels[:opt.MaxLength:opt.MaxLength]
@@ -89,8 +88,7 @@ func Encode(ctx context.Context, examples []Example, encode RowFunc, opt Options
 		}
 		report.Tokens += len(row.IDs)
 		report.Labelled += labelled
-		row.Example = i
-		rows = append(rows, row)
+		rows = append(rows, Row{row, i})
 	}
 	report.Rows = len(rows)
 	switch {
@@ -114,7 +112,7 @@ func Encode(ctx context.Context, examples []Example, encode RowFunc, opt Options
 
 // trainsEnd tells whether the last token of the row is labelled and one of the end ids; without end ids nothing is known,
 // and every row passes.
-func trainsEnd(r Row, end []int32) bool {
+func trainsEnd(r pack.Row, end []int32) bool {
 	if len(end) == 0 {
 		return true
 	}

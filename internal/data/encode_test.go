@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"cria/internal/pack"
 	"cria/internal/tokenizer"
 )
 
@@ -230,10 +231,10 @@ func TestEncodeLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Row{
-		{IDs: []int32{'s', 'a', 'b', 'e'}, Labels: []int32{Ignore, Ignore, 'b', 'e'}},
-		{IDs: []int32{'s', 'a', 'a', 'a'}, Labels: []int32{Ignore, Ignore, Ignore, Ignore}},
-		{IDs: []int32{'s', 'a', 'a', 'b'}, Labels: []int32{Ignore, Ignore, Ignore, 'b'}},
+	want := []pack.Row{
+		{IDs: []int32{'s', 'a', 'b', 'e'}, Labels: []int32{pack.Ignore, pack.Ignore, 'b', 'e'}},
+		{IDs: []int32{'s', 'a', 'a', 'a'}, Labels: []int32{pack.Ignore, pack.Ignore, pack.Ignore, pack.Ignore}},
+		{IDs: []int32{'s', 'a', 'a', 'b'}, Labels: []int32{pack.Ignore, pack.Ignore, pack.Ignore, 'b'}},
 	}
 	for i := range want {
 		if !slices.Equal(rows[i].IDs, want[i].IDs) || !slices.Equal(rows[i].Labels, want[i].Labels) {
@@ -275,7 +276,7 @@ func TestEncodeLimits(t *testing.T) {
 	if _, _, err = Encode(context.Background(), nil, tmpl.RowFunc(&words{}), Options{}); err == nil {
 		t.Error("no examples must be an error")
 	}
-	uneven := func(Example) (Row, error) { return Row{IDs: []int32{1}}, nil }
+	uneven := func(Example) (pack.Row, error) { return pack.Row{IDs: []int32{1}}, nil }
 	if _, _, err = Encode(context.Background(), examples, uneven, Options{}); err == nil {
 		t.Error("a row with fewer labels than ids must be an error")
 	}

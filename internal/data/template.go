@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"cria/internal/pack"
 	"cria/internal/tokenizer"
 )
 
@@ -139,9 +140,9 @@ func render(pieces []piece, e Example) (string, []tokenizer.Range) {
 // whole, as the reference's tutorial does; inside the example's values special tokens are ordinary text. An example with an
 // input that the template would leave out is an error.
 func (t *Template) RowFunc(tok Encoder, end ...int32) RowFunc {
-	return func(e Example) (Row, error) {
+	return func(e Example) (pack.Row, error) {
 		if e.Input != "" && !t.UsesInput() {
-			return Row{}, fmt.Errorf("%s has an input, but prompt_template has no {input}: add it, or empty the column", e.Where())
+			return pack.Row{}, fmt.Errorf("%s has an input, but prompt_template has no {input}: add it, or empty the column", e.Where())
 		}
 		text, plain := t.Prompt(e)
 		ids := tok.Encode(text, plain...)
@@ -151,8 +152,8 @@ func (t *Template) RowFunc(tok Encoder, end ...int32) RowFunc {
 		ids = append(ids, end...)
 		labels := slices.Clone(ids)
 		for i := range prompt {
-			labels[i] = Ignore
+			labels[i] = pack.Ignore
 		}
-		return Row{IDs: ids, Labels: labels}, nil
+		return pack.Row{IDs: ids, Labels: labels}, nil
 	}
 }

@@ -1,7 +1,9 @@
 package jinja
 
 import (
+	"errors"
 	"fmt"
+	"math/big"
 	"strings"
 )
 
@@ -215,11 +217,11 @@ func (r *run) binary(op string, a, b Value) (Value, error) {
 	case "+":
 		return r.add(a, b)
 	case "*":
-		if n, ok := asIndex(a); ok {
-			return r.repeat(b, n)
+		if n := asBig(a); n != nil {
+			return r.repeat(b, a, n)
 		}
-		if n, ok := asIndex(b); ok {
-			return r.repeat(a, n)
+		if n := asBig(b); n != nil {
+			return r.repeat(a, b, n)
 		}
 	}
 	return nil, unsupported(op, a, b)
@@ -279,9 +281,8 @@ func (r *run) addText(a, b Value, s, t string) (Value, error) {
 	return strValue(s + t), nil
 }
 
-// repeat is v * n.
-func (r *run) repeat(v Value, n int64) (Value, error) {
-	n = max(n, 0)
+// repeat is v * times, times being the value of the integer count.
+func (r *run) repeat(v, times Value, count *big.Int) (Value, error) {
 	size := 0
 	switch x := v.(type) {
 	case strValue:
@@ -293,8 +294,12 @@ func (r *run) repeat(v Value, n int64) (Value, error) {
 	case *tupleValue:
 		size = len(x.items) * valueBytes
 	default:
-		return nil, unsupported("*", v, intValue(n))
+		return nil, unsupported("*", v, times)
 	}
+	if !count.IsInt64() {
+		return nil, errors.New("cannot fit 'int' into an index-sized integer")
+	}
+	n := max(0, count.Int64())
 	if size > 0 && n > int64(r.heap/size) {
 		return nil, r.alloc(-1)
 	}

@@ -65,6 +65,15 @@ func (r *run) print(v Value) error {
 	return nil
 }
 
+// printText is print of what has to be a string already: the results of filter and call
+// blocks.
+func (r *run) printText(v Value) error {
+	if _, err := textArg(v); err != nil {
+		return err
+	}
+	return r.print(v)
+}
+
 // capture runs body with its output going to the returned text.
 func (r *run) capture(body func() error) (string, error) {
 	outer := r.out
@@ -144,7 +153,7 @@ func (s *filterStmt) exec(r *run, f *frame) (signal, error) {
 	v, sig, err := r.captureBlock(s.body, s.scope, newFrame(s.scope, f), s.filter)
 	if err == nil && sig == proceeding {
 		r.last = capture{}
-		err = r.print(v)
+		err = r.printText(v)
 	}
 	if err != nil {
 		err = r.at(s.pos, err)
@@ -188,7 +197,7 @@ func (s *callStmt) exec(r *run, f *frame) (signal, error) {
 		v, err = r.invoke(v, args, append(kw, keyword{"caller", caller}))
 	}
 	if err == nil {
-		err = r.print(v)
+		err = r.printText(v)
 	}
 	if err != nil {
 		err = r.at(call.pos, err)

@@ -119,7 +119,11 @@ func (l *lexer) outside() error {
 	case '#':
 		i := strings.Index(l.src[body:], "#}")
 		if i < 0 {
-			return fmt.Errorf("missing end of comment tag")
+			if body < len(l.src) { // Jinja2 takes a comment that opens at the very end
+				return fmt.Errorf("missing end of comment tag")
+			}
+			l.pos = body
+			return nil
 		}
 		end := body + i
 		if i > 0 && (l.src[end-1] == '-' || l.src[end-1] == '+') {
@@ -207,6 +211,10 @@ func (l *lexer) rawBegin(pos int) (int, bool) {
 
 // raw reads verbatim text from start up to and with {% endraw %}.
 func (l *lexer) raw(start int) error {
+	if start >= len(l.src) { // Jinja2 takes a raw block that opens at the very end
+		l.pos = start
+		return nil
+	}
 	for tag := start; ; tag++ {
 		i := strings.Index(l.src[tag:], "{%")
 		if i < 0 {

@@ -165,9 +165,20 @@ func isSuperscript(c rune) bool {
 		c >= 0x2460 && c <= 0x2468 || c >= 0x2474 && c <= 0x247c || c >= 0x2488 && c <= 0x2490
 }
 
+// casefold is str.casefold. Cherokee folds to its capitals, and has no use here.
 func casefold(s string) string {
-	s = strings.NewReplacer("ß", "ss", "ẞ", "ss", "ς", "σ", "ŉ", "ʼn", "ſ", "s", "İ", "i̇").Replace(s)
-	return lower(s)
+	if isASCII(s) {
+		return strings.ToLower(s)
+	}
+	var b strings.Builder
+	for _, c := range s {
+		if t, ok := specialFold[c]; ok {
+			b.WriteString(t)
+		} else {
+			b.WriteString(lower(string(c)))
+		}
+	}
+	return b.String()
 }
 
 func isTitle(s string) bool {

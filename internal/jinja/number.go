@@ -151,11 +151,33 @@ func floatPower(x, y float64) (Value, error) {
 	if x < 0 && y != math.Trunc(y) && !math.IsInf(x, 0) {
 		return nil, errors.New("a negative number to a fractional power is complex, which is not supported")
 	}
-	f := math.Pow(x, y)
+	f := power(x, y)
 	if math.IsInf(f, 0) && !math.IsInf(x, 0) && !math.IsInf(y, 0) {
 		return nil, errors.New("(34, 'Numerical result out of range')")
 	}
 	return floatValue(f), nil
+}
+
+// power is x ** y: correctly rounded for whole exponents, where math.Pow is not.
+func power(x, y float64) float64 {
+	const wholeUpTo = 1 << 11
+	if y != math.Trunc(y) || math.Abs(y) > wholeUpTo || x == 0 || math.IsInf(x, 0) || math.IsNaN(x) {
+		return math.Pow(x, y)
+	}
+	const precision = 256 // bits, of which squaring loses a few
+	z := new(big.Float).SetPrec(precision).SetInt64(1)
+	base := new(big.Float).SetPrec(precision).SetFloat64(x)
+	for n := int(math.Abs(y)); n > 0; n >>= 1 {
+		if n&1 == 1 {
+			z.Mul(z, base)
+		}
+		base.Mul(base, base)
+	}
+	if y < 0 {
+		z.Quo(new(big.Float).SetPrec(precision).SetInt64(1), z)
+	}
+	f, _ := z.Float64()
+	return f
 }
 
 var errIntTooLarge = fmt.Errorf("an integer of more than %d bits", maxIntBits)

@@ -27,7 +27,7 @@ func (r *run) printf(self Value, format string, args Value) (Value, error) {
 	mapping, _ := args.(*dictValue)
 	used, named := 0, false
 	next := func() (Value, error) {
-		if used >= len(list) {
+		if named || used >= len(list) {
 			return nil, errors.New("not enough arguments for format string")
 		}
 		used++
@@ -74,7 +74,7 @@ func (r *run) printf(self Value, format string, args Value) (Value, error) {
 			return nil, err
 		}
 		rest = rest[size:]
-		if spec.verb == '%' {
+		if spec.verb == '%' && size == 1 {
 			if err := put("%"); err != nil {
 				return nil, err
 			}

@@ -122,6 +122,11 @@ func (r *run) writeRepr(b *strings.Builder, v Value, depth int) error {
 	case *undefined:
 		return put("Undefined")
 	case *namespaceValue:
+		if v.printing {
+			return put("<Namespace {...}>")
+		}
+		v.printing = true
+		defer func() { v.printing = false }()
 		b.WriteString("<Namespace {")
 		for i, name := range v.names {
 			if i > 0 {

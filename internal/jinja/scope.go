@@ -13,6 +13,7 @@ type scope struct {
 	parent *scope
 	slots  map[string]int
 	loads  []load
+	top    bool // assignments are seen by blocks
 }
 
 // load says what a slot holds when its frame is entered.
@@ -157,6 +158,7 @@ type resolver struct{ source string }
 func resolve(t *Template) (*scope, error) {
 	r := &resolver{t.source}
 	s := newScope(nil)
+	s.top = true
 	s.declare(t.body, false)
 	return s, r.bind(s, t.body, false)
 }
@@ -195,7 +197,7 @@ func (r *resolver) bindTarget(s *scope, t target) {
 	switch t := t.(type) {
 	case *nameTarget:
 		t.ref, _ = s.find(t.name)
-		t.export = s.parent == nil
+		t.export = s.top
 	case *attrTarget:
 		t.object.ref, _ = s.find(t.object.name)
 	case *tupleTarget:

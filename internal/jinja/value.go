@@ -38,8 +38,9 @@ type (
 	}
 
 	namespaceValue struct {
-		names []string
-		attrs map[string]Value
+		names    []string
+		attrs    map[string]Value
+		printing bool // repr is inside of it: it may hold itself
 	}
 
 	cyclerValue struct {

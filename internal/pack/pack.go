@@ -4,11 +4,10 @@
 //	row 1: S S S S d e        node 1:         a b c  ancestors and to itself, and its positions go on from its parent's
 //	row 2: S S S S a f        node 2:         d e
 //
-// Only tokens that can influence a labelled one enter: a row ends before its last labelled token.
+// Only tokens that can influence the prediction of a labelled one enter: a row ends before its last labelled token.
 package pack
 
 import (
-	"fmt"
 	"slices"
 
 	"cria/internal/compute"
@@ -17,10 +16,37 @@ import (
 // MinShared is the shortest run of tokens for which a node is split: shorter ones cost more than they save.
 const MinShared = 8
 
-// Row is one tokenised sample. A token with label -100 is not predicted; label i is predicted by token i-1.
+// Ignore is the label of a token that is not trained: PyTorch's cross-entropy ignore_index.
+const Ignore int32 = -100
+
+// Row is one tokenised sample. IDs and Labels have the same length; Labels[i] is IDs[i] where the token is trained and
+// Ignore elsewhere, as in a Hugging Face data set: the model at position i-1 predicts Labels[i], so Labels[0] has no
+// effect.
 type Row struct {
 	IDs    []int32
 	Labels []int32
+}
+
+// Labelled returns the number of tokens that enter the loss: labels from the second position on that are not Ignore.
+func (r Row) Labelled() int {
+	n := 0
+	for i := 1; i < len(r.Labels); i++ {
+		if r.Labels[i] != Ignore {
+			n++
+		}
+	}
+	return n
+}
+
+// inputs is the number of leading tokens that a labelled token depends on: a row is computed up to the one before its
+// last labelled token.
+func (r Row) inputs() int {
+	for i := len(r.Labels) - 1; i > 0; i-- {
+		if r.Labels[i] != Ignore {
+			return i
+		}
+	}
+	return 0
 }
 
 // Reduction is how the losses of an optimizer step are weighted.
@@ -48,6 +74,7 @@ func (n *Node) Len() int { return n.To - n.From }
 type Step struct {
 	Nodes   []Node
 	IDs     []int32
+	Pos     []int32 // per token, its position in its rows
 	Key     []int32 // per token, the node of the fully shared trie: a dropout mask's key, whether or not sharing is used
 	Targets []compute.Target
 	Source  []int32 // per target, the number of its row in the step
@@ -61,55 +88,44 @@ type Step struct {
 func NewStep(microBatches [][]Row, red Reduction, accumulation int, share bool) *Step {
 	s := &Step{}
 	var rows []weighted
+	tokens := 0
 	for _, mb := range microBatches {
 		n := 0
 		for _, r := range mb {
-			n += labelled(r)
+			n += r.Labelled()
 		}
-		s.Labels += n
 		for _, r := range mb {
 			s.Tokens += len(r.IDs)
+			tokens += r.inputs()
+			// Where n is 0 the weight is infinite, but no token has it.
 			rows = append(rows, weighted{r, 1 / (float64(accumulation) * float64(n))})
 		}
+		s.Labels += n
 	}
 	if red == TokenMean {
 		for i := range rows {
 			rows[i].weight = 1 / float64(s.Labels)
 		}
 	}
+	s.IDs, s.Pos, s.Key = make([]int32, 0, tokens), make([]int32, 0, tokens), make([]int32, 0, tokens)
+	s.Targets, s.Source = make([]compute.Target, 0, s.Labels), make([]int32, s.Labels)
+
 	t := &trie{}
-	keys := make([][]*trieNode, len(rows)) // per row, the node of each token
 	for _, r := range rows {
-		if n := r.inputs(); n > 0 {
-			t.insert(r.IDs[:n])
-		}
+		t.insert(r.IDs[:r.inputs()])
 	}
 	t.number()
-	for i, r := range rows {
-		keys[i] = t.path(r.IDs[:r.inputs()])
-	}
 	if share {
-		s.layout(t)
-		for i, r := range rows {
-			s.addTargets(i, r, func(pos int) int { return keys[i][pos].tokenAt(pos) })
+		s.layout(t.root.children, -1)
+	}
+	for i, r := range rows {
+		path := t.path(r.IDs[:r.inputs()])
+		if !share {
+			path = []*trieNode{s.whole(r.Row, path)}
 		}
-	} else {
-		for i, r := range rows {
-			n := r.inputs()
-			if n == 0 {
-				continue
-			}
-			from := len(s.IDs)
-			s.Nodes = append(s.Nodes, Node{Parent: -1, From: from, To: from + n, End: len(s.Nodes) + 1})
-			s.IDs = append(s.IDs, r.IDs[:n]...)
-			for _, k := range keys[i] {
-				s.Key = append(s.Key, int32(k.index))
-			}
-			s.addTargets(i, r, func(pos int) int { return from + pos })
-		}
+		s.addTargets(i, r, path)
 	}
 	slices.SortStableFunc(s.Targets, func(a, b compute.Target) int { return int(a.Row - b.Row) })
-	s.Source = make([]int32, len(s.Targets))
 	for i := range s.Targets {
 		s.Source[i], s.Targets[i].Index = s.Targets[i].Index, int32(i)
 	}
@@ -121,63 +137,49 @@ type weighted struct {
 	weight float64 // of each labelled token in the step's loss
 }
 
-// inputs is the number of leading tokens that a labelled token depends on.
-func (r *Row) inputs() int {
-	for i := len(r.Labels) - 1; i > 0; i-- {
-		if r.Labels[i] >= 0 {
-			return i
+// addTargets appends the targets of row number n, which stands in their Index until they are sorted. path holds the nodes
+// of the row, laid out.
+func (s *Step) addTargets(n int, r weighted, path []*trieNode) {
+	for _, node := range path {
+		for k := range node.ids {
+			if label := r.Labels[node.pos+k+1]; label != Ignore {
+				s.Targets = append(s.Targets, compute.Target{Row: int32(node.from + k), Token: label, Weight: float32(r.weight), Index: int32(n)})
+			}
 		}
 	}
-	return 0
 }
 
-func labelled(r Row) int {
-	n := 0
-	for _, l := range r.Labels[min(1, len(r.Labels)):] {
-		if l >= 0 {
-			n++
+// layout writes sibling nodes and what is below them in depth-first order.
+func (s *Step) layout(siblings []*trieNode, parent int) {
+	for _, n := range siblings {
+		me := len(s.Nodes)
+		s.add(n, parent)
+		s.layout(n.children, me)
+		s.Nodes[me].End = len(s.Nodes)
+	}
+}
+
+// whole writes a row that shares nothing as one node; path are its nodes in the shared trie.
+func (s *Step) whole(r Row, path []*trieNode) *trieNode {
+	n := &trieNode{ids: r.IDs[:r.inputs()]}
+	if len(n.ids) > 0 {
+		s.add(n, -1)
+		key := s.Key[n.from:n.from]
+		for _, p := range path {
+			for range p.ids {
+				key = append(key, int32(p.index))
+			}
 		}
 	}
 	return n
 }
 
-// addTargets appends the targets of row number n, which stands in their Index until they are sorted; token says where
-// the row's input at a position stands in s.IDs.
-func (s *Step) addTargets(n int, r weighted, token func(pos int) int) {
-	for i := 1; i < len(r.Labels); i++ {
-		if r.Labels[i] >= 0 {
-			s.Targets = append(s.Targets, compute.Target{Row: int32(token(i - 1)), Token: r.Labels[i], Weight: float32(r.weight), Index: int32(n)})
-		}
+// add writes one node without descendants.
+func (s *Step) add(n *trieNode, parent int) {
+	n.from = len(s.IDs)
+	s.Nodes = append(s.Nodes, Node{Parent: parent, From: n.from, To: n.from + len(n.ids), Pos: n.pos, End: len(s.Nodes) + 1})
+	s.IDs = append(s.IDs, n.ids...)
+	for i := range n.ids {
+		s.Pos, s.Key = append(s.Pos, int32(n.pos+i)), append(s.Key, int32(n.index))
 	}
-}
-
-// layout writes the trie's nodes in depth-first order.
-func (s *Step) layout(t *trie) {
-	var visit func(n *trieNode, parent int)
-	visit = func(n *trieNode, parent int) {
-		me, from := len(s.Nodes), len(s.IDs)
-		n.from = from
-		s.Nodes = append(s.Nodes, Node{Parent: parent, From: from, To: from + len(n.ids), Pos: n.pos})
-		s.IDs = append(s.IDs, n.ids...)
-		for range n.ids {
-			s.Key = append(s.Key, int32(n.index))
-		}
-		for _, c := range n.children {
-			visit(c, me)
-		}
-		s.Nodes[me].End = len(s.Nodes)
-	}
-	for _, c := range t.root.children {
-		visit(c, -1)
-	}
-}
-
-// Check reports labels and ids outside the vocabulary.
-func (r *Row) Check(vocab int) error {
-	for i, id := range r.IDs {
-		if id < 0 || int(id) >= vocab {
-			return fmt.Errorf("token %d at position %d is outside the model's vocabulary of %d", id, i, vocab)
-		}
-	}
-	return nil
 }

@@ -35,7 +35,7 @@ func rowsGen(t *rapid.T) [][]Row {
 	return slices.Collect(slices.Chunk(flat, rapid.IntRange(1, 4).Draw(t, "batch")))
 }
 
-// spell returns the tokens and key tokens that query t of a run attends to, by following its segment.
+// Every labelled token of every row is predicted once, from exactly the tokens before it, whatever the passes are.
 func TestPlanComputesEveryRow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		mbs := rowsGen(t)
@@ -47,7 +47,6 @@ func TestPlanComputesEveryRow(t *testing.T) {
 			t.Fatalf("plan: need %d of %d, %v", need, limit, err)
 		}
 
-		// Every labelled token of every row must be predicted once from exactly its own prefix.
 		type goal struct {
 			prefix string
 			token  int32
@@ -57,7 +56,7 @@ func TestPlanComputesEveryRow(t *testing.T) {
 		for _, mb := range mbs {
 			n := 0
 			for _, r := range mb {
-				n += labelled(r)
+				n += r.Labelled()
 			}
 			for _, r := range mb {
 				for i := 1; i < len(r.IDs); i++ {

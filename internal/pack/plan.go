@@ -2,6 +2,7 @@ package pack
 
 import (
 	"fmt"
+	"slices"
 
 	"cria/internal/compute"
 )
@@ -33,7 +34,7 @@ func (s *Step) Plan(maxRows int) (runs []Run, rows int, err error) {
 		maxRows = len(s.IDs)
 	}
 	p := &planner{step: s, max: maxRows, row: make([]int, len(s.Nodes))}
-	if err := p.children(-1, 0, len(s.Nodes), 0); err != nil {
+	if err := p.children(0, len(s.Nodes), 0); err != nil {
 		return nil, 0, err
 	}
 	return p.runs, p.need, nil
@@ -56,8 +57,8 @@ type planner struct {
 	runs []Run
 }
 
-// children plans the subtrees in nodes [from, to), whose parents stand below row base of the stack.
-func (p *planner) children(parent, from, to, base int) error {
+// children plans the sibling subtrees in nodes [from, to), whose ancestors stand below row base of the stack.
+func (p *planner) children(from, to, base int) error {
 	var tops []int // first nodes of the sibling subtrees
 	for i := from; i < to; i = p.step.Nodes[i].End {
 		tops = append(tops, i)
@@ -88,7 +89,7 @@ func (p *planner) split(i, base int) error {
 		return fmt.Errorf("a pass of %d tokens is too small for a row with %d", p.max, base+n.Len())
 	}
 	p.add(Forward, i, i+1, base)
-	if err := p.children(i, i+1, n.End, base+n.Len()); err != nil {
+	if err := p.children(i+1, n.End, base+n.Len()); err != nil {
 		return err
 	}
 	p.add(Backward, i, i+1, base)
@@ -105,25 +106,27 @@ func (p *planner) add(ph Phase, from, end, base int) {
 	t0, t1 := s.Nodes[from].From, s.Nodes[end-1].To
 	p.need = max(p.need, base+t1-t0)
 	r := Run{Phase: ph, IDs: s.IDs[t0:t1]}
-	r.Pass = compute.Pass{Rows: compute.Span{From: base, To: base + t1 - t0}, KV: base, Node: s.Key[t0:t1]}
+	r.Pass = compute.Pass{Rows: compute.Span{From: base, To: base + t1 - t0}, KV: base, Pos: s.Pos[t0:t1], Node: s.Key[t0:t1],
+		Segments: make([]compute.Segment, 0, end-from)}
 	for i := from; i < end; i++ {
 		n := &s.Nodes[i]
 		p.row[i] = base + n.From - t0
 		seg := compute.Segment{Span: compute.Span{From: n.From - t0, To: n.To - t0}, Context: p.context(n.Parent)}
 		r.Pass.Segments = append(r.Pass.Segments, seg)
-		for k := range n.Len() {
-			r.Pass.Pos = append(r.Pass.Pos, int32(n.Pos+k))
-		}
 	}
 	if ph&Backward != 0 {
-		for _, t := range s.Targets {
-			if int(t.Row) >= t0 && int(t.Row) < t1 {
-				t.Row -= int32(t0)
-				r.Targets = append(r.Targets, t)
-			}
+		r.Targets = slices.Clone(s.Targets[s.firstTarget(t0):s.firstTarget(t1)])
+		for i := range r.Targets {
+			r.Targets[i].Row -= int32(t0)
 		}
 	}
 	p.runs = append(p.runs, r)
+}
+
+// firstTarget is the index of the first target whose row is token or a later one.
+func (s *Step) firstTarget(token int) int {
+	i, _ := slices.BinarySearchFunc(s.Targets, token, func(t compute.Target, token int) int { return int(t.Row) - token })
+	return i
 }
 
 // context lists the stack rows of a node and its ancestors, oldest first.

@@ -11,8 +11,6 @@ type trieNode struct {
 	from     int // in Step.IDs, once laid out
 }
 
-func (n *trieNode) tokenAt(pos int) int { return n.from + pos - n.pos }
-
 // insert adds one row. A node is split only where at least MinShared of its tokens are shared (or where the row ends in
 // it), otherwise the row gets a branch of its own.
 func (t *trie) insert(ids []int32) {
@@ -63,15 +61,11 @@ func (t *trie) number() {
 	visit(&t.root)
 }
 
-// path returns the node of every token of a row that was inserted.
-func (t *trie) path(ids []int32) []*trieNode {
-	var out []*trieNode
-	n := &t.root
-	for len(out) < len(ids) {
-		n = n.find(ids[len(out):])
-		for range n.ids {
-			out = append(out, n)
-		}
+// path returns the nodes of a row that was inserted, root first.
+func (t *trie) path(ids []int32) (out []*trieNode) {
+	for n := &t.root; len(ids) > 0; ids = ids[len(n.ids):] {
+		n = n.find(ids)
+		out = append(out, n)
 	}
 	return out
 }

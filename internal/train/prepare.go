@@ -224,7 +224,7 @@ func (j *Job) readRows(ctx context.Context, tok *tokenizer.Tokenizer, cfg *llama
 	}
 	out := make([]pack.Row, len(rows))
 	for i, row := range rows {
-		out[i] = pack.Row{IDs: row.IDs, Labels: row.Labels}
+		out[i] = row.Row
 		if len(row.IDs) > cfg.MaxPositionEmbeddings {
 			return nil, nil, r.Errorf("max_length", "a row has %d tokens, the model's context window (max_position_embeddings) holds %d; set max_length to that or less", len(row.IDs), cfg.MaxPositionEmbeddings)
 		}
@@ -239,12 +239,12 @@ func rowFunc(r *recipe.Recipe, tok *tokenizer.Tokenizer, end []int32) (data.RowF
 		if err != nil {
 			return nil, r.Errorf("template", "%v", err)
 		}
-		return func(e data.Example) (data.Row, error) {
+		return func(e data.Example) (pack.Row, error) {
 			ids, labels, err := tpl.Row(chat.Alpaca(r.System, e.Instruction, e.Input, e.Output), chat.Options{})
 			if err != nil {
-				return data.Row{}, fmt.Errorf("%s: %w", e.Where(), err)
+				return pack.Row{}, fmt.Errorf("%s: %w", e.Where(), err)
 			}
-			return data.Row{IDs: append(ids, end...), Labels: append(labels, end...)}, nil
+			return pack.Row{IDs: append(ids, end...), Labels: append(labels, end...)}, nil
 		}, nil
 	}
 	tpl, err := data.ParseTemplate(r.PromptTemplate, r.ResponseTemplate)

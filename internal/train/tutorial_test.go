@@ -88,7 +88,7 @@ func TestTutorialJob(t *testing.T) {
 				if order[n][x] != row {
 					t.Fatalf("micro-batch %d: rows %v, reference %v", n, mb, order[n])
 				}
-				mbs[k] = append(mbs[k], pack.Row{IDs: rows[row].IDs, Labels: rows[row].Labels})
+				mbs[k] = append(mbs[k], rows[row].Row)
 				count++
 			}
 			n++

@@ -17,11 +17,15 @@ const fewQueries = 4
 type task struct {
 	seg  *compute.Segment
 	rows compute.Span // counted from Pass.Rows.From
+
+	spans   []compute.Span // keySpans, in the backward pass
+	keys    int
+	partial int // first element of attentionBackward.partial; -1: none
 }
 
 // tasks lists the blocks of a pass, last one first.
 func tasks(ps *compute.Pass) (out []task) {
-	ps.Blocks(func(i int, rows compute.Span) { out = append(out, task{&ps.Segments[i], rows}) })
+	ps.Blocks(func(i int, rows compute.Span) { out = append(out, task{seg: &ps.Segments[i], rows: rows}) })
 	return out
 }
 
@@ -96,8 +100,12 @@ func (b *Backend) AttentionForward(ps *compute.Pass, h compute.Heads, out, lse, 
 	})
 }
 
-// AttentionBackward runs twice over the scores: once by blocks of queries for dq, once by blocks of keys for dk and dv, so
-// that every result belongs to one task and all its terms come in one order.
+// partialKeys is up to how many keys a block of queries keeps what it says of dk and dv. Beyond it the scores are computed
+// twice instead, so that memory does not grow with the square of the length.
+const partialKeys = 512
+
+// AttentionBackward runs by blocks of queries, which set dq, and then by blocks of keys, which add up dk and dv, so that
+// every result belongs to one task and all its terms come in one order.
 func (b *Backend) AttentionBackward(ps *compute.Pass, h compute.Heads, dq, dk, dv, dout, out, lse, q, k, v compute.Buffer) {
 	a := &attentionBackward{b: b, h: h, group: h.H / h.KV, scale: float32(1 / math.Sqrt(float64(h.D))),
 		from: ps.Rows.From, q: buf(q), k: buf(k), v: buf(v), do: buf(dout), lse: buf(lse), dq: buf(dq), dk: buf(dk), dv: buf(dv)}
@@ -109,9 +117,21 @@ func (b *Backend) AttentionBackward(ps *compute.Pass, h compute.Heads, dq, dk, d
 		}
 	})
 	ts := tasks(ps)
-	b.pool.Run(len(ts)*h.KV, func(id, i int) { a.queries(&b.workers[id], ps, &ts[i/h.KV], i%h.KV) })
+	size := 0
+	for i := range ts {
+		t := &ts[i]
+		t.spans, t.keys = t.keySpans(ps)
+		if t.keys <= partialKeys {
+			t.partial = size
+			size += t.keys * h.D * 2 * h.KV
+		} else {
+			t.partial = -1
+		}
+	}
+	a.partial = grow(&b.partial, size)
+	b.pool.Run(len(ts)*h.KV, func(id, i int) { a.queries(&b.workers[id], &ts[i/h.KV], i%h.KV) })
 	blocks := keyBlocks(ps, ts)
-	b.pool.Run(len(blocks)*h.KV, func(id, i int) { a.keys(&b.workers[id], ps, &blocks[i/h.KV], i%h.KV) })
+	b.pool.Run(len(blocks)*h.KV, func(id, i int) { a.keyGradients(&b.workers[id], ps, &blocks[i/h.KV], i%h.KV) })
 }
 
 type attentionBackward struct {
@@ -120,7 +140,8 @@ type attentionBackward struct {
 	group, from                  int
 	scale                        float32
 	q, k, v, do, lse, dq, dk, dv *buffer
-	delta                        []float32
+	delta                        []float32 // (T, H)
+	partial                      []float32 // (task, KV, 2, keys, D) dk and dv of single blocks of queries
 }
 
 // gradient sets w.s to the probabilities and w.dp to the gradients of the scores of one block of queries (m) and keys
@@ -140,20 +161,48 @@ func (a *attentionBackward) gradient(w *worker, t *task, hd, m, n int, see func(
 	}
 }
 
-// queries sets dq = dS k for one block of queries and the heads of one key-value head.
-func (a *attentionBackward) queries(w *worker, ps *compute.Pass, t *task, kv int) {
-	spans, n := t.keySpans(ps)
-	m, row, col := t.rows.Len(), a.from+t.rows.From, kv*a.h.D
-	a.b.transposed(&w.keys, a.k, col, a.h.D, spans, n)
-	a.b.transposed(&w.values, a.v, col, a.h.D, spans, n)
+// queries sets dq = dS k for one block of queries and the heads of one key-value head, and where the task has room for
+// them its parts of dk and dv.
+func (a *attentionBackward) queries(w *worker, t *task, kv int) {
+	m, n, row, col, d := t.rows.Len(), t.keys, a.from+t.rows.From, kv*a.h.D, a.h.D
+	a.b.transposed(&w.keys, a.k, col, d, t.spans, n)
+	a.b.transposed(&w.values, a.v, col, d, t.spans, n)
+	dk, dv := a.part(t, kv)
 	for hd := kv * a.group; hd < (kv+1)*a.group; hd++ {
 		a.gradient(w, t, hd, m, n, func(i int) int { return t.causal(i, n) })
 		at := 0
-		for si, sp := range spans {
-			a.b.level.Product(a.dq.from(row)[hd*a.h.D:], a.dq.cols, w.dp[at:], n, 1, a.k.d[sp.From*a.k.cols+col:], a.k.cols, m, a.h.D, sp.Len(), si > 0)
+		for si, sp := range t.spans {
+			a.b.level.Product(a.dq.from(row)[hd*d:], a.dq.cols, w.dp[at:], n, 1, a.k.d[sp.From*a.k.cols+col:], a.k.cols, m, d, sp.Len(), si > 0)
 			at += sp.Len()
 		}
+		if dk != nil {
+			later := hd > kv*a.group
+			a.b.level.Product(dk, d, w.dp, 1, n, a.q.from(row)[hd*d:], a.q.cols, n, d, m, later)
+			a.b.level.Product(dv, d, w.s, 1, n, a.do.from(row)[hd*d:], a.do.cols, n, d, m, later)
+		}
 	}
+}
+
+// part is where a task keeps its parts of dk and dv, (keys, D) each; nil where it does not.
+func (a *attentionBackward) part(t *task, kv int) (dk, dv []float32) {
+	if t.partial < 0 {
+		return nil, nil
+	}
+	n := t.keys * a.h.D
+	p := a.partial[t.partial+2*n*kv:][:2*n]
+	return p[:n], p[n:]
+}
+
+// find is the place of a row of the key buffer among the keys of a task.
+func (t *task) find(row int) int {
+	at := 0
+	for _, sp := range t.spans {
+		if row >= sp.From && row < sp.To {
+			return at + row - sp.From
+		}
+		at += sp.Len()
+	}
+	panic("cpu: a task does not see a key of its context")
 }
 
 // keyBlock is a run of key rows and the query blocks that see it, last one first.
@@ -186,12 +235,10 @@ func keyBlocks(ps *compute.Pass, ts []task) (out []keyBlock) {
 	return out
 }
 
-// keys adds dk = dSᵀ q and dv = Pᵀ dout of one block of keys and one key-value head.
-func (a *attentionBackward) keys(w *worker, ps *compute.Pass, kb *keyBlock, kv int) {
+// keyGradients adds dk = dSᵀ q and dv = Pᵀ dout of one block of keys and one key-value head.
+func (a *attentionBackward) keyGradients(w *worker, ps *compute.Pass, kb *keyBlock, kv int) {
 	n, col, d := kb.rows.Len(), kv*a.h.D, a.h.D
-	spans := []compute.Span{kb.rows}
-	a.b.transposed(&w.keys, a.k, col, d, spans, n)
-	a.b.transposed(&w.values, a.v, col, d, spans, n)
+	transposed := false
 	dk, dv := a.dk.from(kb.rows.From)[col:], a.dv.from(kb.rows.From)[col:]
 	for i := range kb.queries {
 		t := &kb.queries[i]
@@ -199,6 +246,23 @@ func (a *attentionBackward) keys(w *worker, ps *compute.Pass, kb *keyBlock, kv i
 		first := kb.rows.From - ps.KV // as a row of the pass, if own
 		if own && t.rows.To <= first {
 			continue // all of the queries come before these keys
+		}
+		if pk, pv := a.part(t, kv); pk != nil {
+			at, seen := t.find(kb.rows.From), n
+			if own {
+				seen = min(n, t.rows.To-first)
+			}
+			for r := range seen {
+				a.b.level.Add(dk[r*a.dk.cols:][:d], pk[(at+r)*d:][:d])
+				a.b.level.Add(dv[r*a.dv.cols:][:d], pv[(at+r)*d:][:d])
+			}
+			continue
+		}
+		if !transposed {
+			spans := []compute.Span{kb.rows}
+			a.b.transposed(&w.keys, a.k, col, d, spans, n)
+			a.b.transposed(&w.values, a.v, col, d, spans, n)
+			transposed = true
 		}
 		see := func(i int) int {
 			if own {

@@ -38,6 +38,7 @@ type Backend struct {
 	ra, rb        []float32 // rounded A and Bᵀ
 	logits        []float32
 	delta         []float32 // (T, H)
+	partial       []float32 // attentionBackward.partial
 	angles        []float32 // cos and sin of each row
 }
 
