@@ -5,16 +5,16 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 
+	"cria/internal/compute/cpu"
 	"cria/internal/compute/cpu/kernels"
+	"cria/internal/demomodel"
 	"cria/internal/disk"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/cpu"
+	features "golang.org/x/sys/cpu"
 )
 
 // diagnosis is what this machine can do.
@@ -105,11 +105,11 @@ func newDoctor(ui *ui) *cobra.Command {
 
 func diagnose() *diagnosis {
 	d := &diagnosis{Version: version(), Go: runtime.Version(), System: runtime.GOOS + "/" + runtime.GOARCH, Advice: []string{}}
-	d.CPU.Name, d.CPU.Cores, d.CPU.Threads = procField("/proc/cpuinfo", "model name"), runtime.NumCPU(), runtime.GOMAXPROCS(0)
+	d.CPU.Name, d.CPU.Cores, d.CPU.Threads = cpuName(), runtime.NumCPU(), runtime.GOMAXPROCS(0)
 	d.CPU.Features = cpuFeatures()
 	level := kernels.Best()
 	d.CPU.Kernels = level.String()
-	d.memory()
+	d.Memory.Total, d.Memory.Available, d.Memory.Limit = cpu.Memory()
 	d.measure(level)
 	d.files()
 	for _, m := range forecastModels {
@@ -164,32 +164,15 @@ func (d *diagnosis) measure(level kernels.Level) {
 	d.Memory.Bandwidth = all(func(i int) float64 { return kernels.ReadBandwidth(level, buffers[i]) })
 }
 
-// memory reads what Linux says; other systems stay unknown.
-func (d *diagnosis) memory() {
-	kib := func(key string) int64 {
-		n, err := strconv.ParseInt(strings.TrimSuffix(procField("/proc/meminfo", key), " kB"), 10, 64)
-		if err != nil {
-			return 0
-		}
-		return n << 10
-	}
-	d.Memory.Total, d.Memory.Available = kib("MemTotal"), kib("MemAvailable")
-	if b, err := os.ReadFile("/sys/fs/cgroup/memory.max"); err == nil {
-		if n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64); err == nil && n < d.Memory.Total {
-			d.Memory.Limit, d.Memory.Available = n, min(n, d.Memory.Available)
-		}
-	}
-}
-
-// procField is the value of the first line "key : value" of a file below /proc, "" if there is none.
-func procField(path, key string) string {
-	f, err := os.Open(path)
+// cpuName is the model name that Linux gives the first core, "" if there is none.
+func cpuName() string {
+	f, err := os.Open("/proc/cpuinfo")
 	if err != nil {
 		return ""
 	}
 	defer f.Close()
 	for s := bufio.NewScanner(f); s.Scan(); {
-		if k, v, ok := strings.Cut(s.Text(), ":"); ok && strings.TrimSpace(k) == key {
+		if k, v, ok := strings.Cut(s.Text(), ":"); ok && strings.TrimSpace(k) == "model name" {
 			return strings.TrimSpace(v)
 		}
 	}
@@ -203,10 +186,10 @@ func cpuFeatures() []string {
 		name string
 		has  bool
 	}{
-		{"avx2", cpu.X86.HasAVX2}, {"fma", cpu.X86.HasFMA}, {"avx512f", cpu.X86.HasAVX512F}, {"avx512bw", cpu.X86.HasAVX512BW},
-		{"avx512dq", cpu.X86.HasAVX512DQ}, {"avx512vl", cpu.X86.HasAVX512VL}, {"avx512bf16", cpu.X86.HasAVX512BF16},
-		{"amx_tile", cpu.X86.HasAMXTile}, {"amx_bf16", cpu.X86.HasAMXBF16},
-		{"asimd", cpu.ARM64.HasASIMD}, {"asimddp", cpu.ARM64.HasASIMDDP}, {"sve", cpu.ARM64.HasSVE},
+		{"avx2", features.X86.HasAVX2}, {"fma", features.X86.HasFMA}, {"avx512f", features.X86.HasAVX512F}, {"avx512bw", features.X86.HasAVX512BW},
+		{"avx512dq", features.X86.HasAVX512DQ}, {"avx512vl", features.X86.HasAVX512VL}, {"avx512bf16", features.X86.HasAVX512BF16},
+		{"amx_tile", features.X86.HasAMXTile}, {"amx_bf16", features.X86.HasAMXBF16},
+		{"asimd", features.ARM64.HasASIMD}, {"asimddp", features.ARM64.HasASIMDDP}, {"sve", features.ARM64.HasSVE},
 	} {
 		if f.has {
 			names = append(names, f.name)
@@ -217,14 +200,7 @@ func cpuFeatures() []string {
 
 // files looks for the cache, free space and pip.
 func (d *diagnosis) files() {
-	if d.Cache = os.Getenv("CRIA_CACHE"); d.Cache == "" {
-		if user, err := os.UserCacheDir(); err == nil {
-			d.Cache = filepath.Join(user, "cria")
-		}
-	}
-	if found, _ := filepath.Glob(filepath.Join(d.Cache, "smollm2-135m-instruct", "*", disk.ManifestName)); len(found) > 0 {
-		d.DemoModel = filepath.Dir(found[len(found)-1])
-	}
+	d.Cache, d.DemoModel = demomodel.Cached()
 	for _, p := range []freeDisk{{What: "here", Path: "."}, {What: "cache", Path: d.Cache}, {What: "temporary", Path: os.TempDir()}} {
 		if free, err := disk.FreeSpace(p.Path); err == nil && p.Path != "" {
 			p.Free = free

@@ -14,8 +14,8 @@ import "cria/internal/safetensors"
 type DType string
 
 const (
-	Float32  DType = "float32"  // exact: float32 inputs times bfloat16 weights widened
-	BFloat16 DType = "bfloat16" // inputs rounded to bfloat16 (nearest even), products exact, sums in float32
+	Float32  DType = "float32"  // exact: float32 inputs times weights as the file has them, widened
+	BFloat16 DType = "bfloat16" // inputs and weights rounded to bfloat16 (nearest even), products exact, sums in float32
 )
 
 // Buffer is a (rows, cols) float32 matrix in the backend's memory.
@@ -61,9 +61,9 @@ type Segment struct {
 const BlockRows = 64
 
 // Blocks calls f with the blocks of the pass (rows counted from Pass.Rows.From), last one first.
-func (p *Pass) Blocks(f func(seg int, rows Span)) {
-	for i := len(p.Segments) - 1; i >= 0; i-- {
-		s := p.Segments[i]
+func (ps *Pass) Blocks(f func(seg int, rows Span)) {
+	for i := len(ps.Segments) - 1; i >= 0; i-- {
+		s := ps.Segments[i]
 		for from := s.From + (s.Len()-1)/BlockRows*BlockRows; from >= s.From; from -= BlockRows {
 			f(i, Span{from, min(from+BlockRows, s.To)})
 		}

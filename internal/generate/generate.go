@@ -22,6 +22,7 @@ type Result struct {
 	IDs             []int32
 	FinishReason    string // "stop", "length" or "cancelled"
 	PromptTokens    int
+	CachedTokens    int // of the prompt, those that the session had computed before
 	PromptSeconds   float64
 	DecodeSeconds   float64
 	TokensPerSecond float64 // decoded tokens; the first one comes from the prompt's pass
@@ -38,7 +39,7 @@ type Session struct {
 }
 
 // NewSession starts an empty text.
-func NewSession(m *llama.Model) *Session { return &Session{m: m} }
+func NewSession(m *llama.Model) *Session { return &Session{m: m, cache: m.NewCache(prefillChunk)} }
 
 // ContextError says that a prompt and its reply do not fit into the model's context window.
 type ContextError struct{ Prompt, Max int }
@@ -62,17 +63,17 @@ func (s *Session) Generate(ctx context.Context, prompt []int32, o Options, onTok
 	if len(prompt) >= s.m.MaxPositionEmbeddings {
 		return nil, &ContextError{len(prompt), s.m.MaxPositionEmbeddings}
 	}
-	limit := min(o.MaxNewTokens, s.m.MaxPositionEmbeddings-len(prompt))
-	s.reserve(len(prompt) + limit)
+	limit := max(0, min(o.MaxNewTokens, s.m.MaxPositionEmbeddings-len(prompt)))
 	common := 0
 	for common < len(s.ids) && common < len(prompt)-1 && s.ids[common] == prompt[common] {
 		common++
 	}
 	s.cache.Truncate(common)
 	s.ids = s.ids[:common]
+	s.cache.Reserve(min(s.m.MaxPositionEmbeddings, (len(prompt)+limit+255)/256*256))
 
 	stop := func() bool { return ctx.Err() != nil }
-	res := &Result{PromptTokens: len(prompt), FinishReason: "length"}
+	res := &Result{PromptTokens: len(prompt), CachedTokens: common, FinishReason: "length"}
 	smp := newSampler(o.Sampling)
 	seen := slices.Clone(prompt)
 	start := time.Now()
@@ -108,12 +109,4 @@ func (s *Session) feed(ids []int32, stop func() bool) []float32 {
 	logits := s.cache.Feed(ids, stop)
 	s.ids = append(s.ids, ids[:s.cache.Len()-len(s.ids)]...)
 	return logits
-}
-
-// reserve makes the cache hold n tokens.
-func (s *Session) reserve(n int) {
-	if s.cache != nil && s.cache.Len()+s.cache.Room() >= n {
-		return
-	}
-	s.cache, s.ids = s.m.NewCache(min(s.m.MaxPositionEmbeddings, (n+255)/256*256), prefillChunk), nil
 }

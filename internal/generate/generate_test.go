@@ -94,18 +94,23 @@ func TestSessionReusesItsCache(t *testing.T) {
 	loadJSON(t, golden+"tiny/generate.json", &g)
 	s := NewSession(c.Model)
 	text := slices.Clone(g.Prompts[0])
+	cached := 0
 	for turn := range 4 {
-		got, err := s.Generate(context.Background(), text, greedy(20, nil), nil)
+		got, err := s.Generate(context.Background(), text, greedy(20+turn*200, nil), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		want, err := NewSession(c.Model).Generate(context.Background(), text, greedy(20, nil), nil)
+		want, err := NewSession(c.Model).Generate(context.Background(), text, greedy(20+turn*200, nil), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if !slices.Equal(got.IDs, want.IDs) {
 			t.Fatalf("turn %d: %v, fresh session %v", turn, got.IDs, want.IDs)
 		}
+		if got.CachedTokens < cached {
+			t.Fatalf("turn %d: %d tokens were computed before, %d of them were used again", turn, cached, got.CachedTokens)
+		}
+		cached = len(text) + 10
 		text = append(text, got.IDs[:10]...)
 		text = append(text, g.Prompts[turn%3+1][:15]...)
 	}
@@ -197,6 +202,9 @@ func TestSampling(t *testing.T) {
 	greedySampler := newSampler(Sampling{Greedy: true, RepetitionPenalty: 2})
 	if id := greedySampler.next(slices.Clone(logits), []int32{1, 1}); id != 2 {
 		t.Errorf("repetition penalty: token %d", id)
+	}
+	if id := newSampler(Sampling{TopP: 1}).next([]float32{-2, -1, -3}, nil); id != 1 {
+		t.Errorf("temperature 0: token %d", id)
 	}
 	if a, b := draw(Sampling{Seed: 9}), draw(Sampling{Seed: 9}); len(a) != len(b) || a[1] != b[1] {
 		t.Error("the same seed drew differently")

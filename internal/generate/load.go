@@ -10,7 +10,6 @@ import (
 	"cria/internal/chat"
 	"cria/internal/compute"
 	"cria/internal/compute/cpu"
-	"cria/internal/compute/cpu/kernels"
 	"cria/internal/data"
 	"cria/internal/llama"
 	"cria/internal/recipe"
@@ -71,6 +70,9 @@ func Load(o LoadOptions) (_ *Chat, err error) {
 			c.EOS = append(c.EOS, int32(id))
 		}
 	}
+	if id, ok := c.Tokenizer.EOS(); ok && len(c.EOS) == 0 {
+		c.EOS = []int32{id}
+	}
 	var ad *adapter.Adapter
 	if o.Adapter != "" {
 		if ad, err = adapter.Load(o.Adapter, cfg); err != nil {
@@ -82,17 +84,17 @@ func Load(o LoadOptions) (_ *Chat, err error) {
 	}
 	dtype := compute.DType(o.DType)
 	if o.DType == "auto" || o.DType == "" {
-		dtype = compute.Float32
-		if kernels.Best() >= kernels.AVX512BF16 {
-			dtype = compute.BFloat16
-		}
+		dtype = cpu.FasterDType()
 	}
 	f, err := safetensors.OpenDir(o.Model)
 	if err != nil {
 		return nil, err
 	}
 	c.closers = append(c.closers, f.Close)
-	be := cpu.New(cpu.Options{Threads: o.Threads, DType: dtype})
+	converted, packed := cpu.WeightBytes(llama.StoredDType(f), dtype)
+	_, available, _ := cpu.Memory()
+	tooLarge := available > 0 && cfg.ProductElements()*(converted+packed) > available*8/10
+	be := cpu.New(cpu.Options{Threads: o.Threads, DType: dtype, MapWeights: tooLarge})
 	c.closers = append(c.closers, func() error { be.Close(); return nil })
 	if c.Model, err = llama.Load(be, cfg, f); err != nil {
 		return nil, err

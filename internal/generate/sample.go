@@ -10,7 +10,7 @@ import (
 // penalty, temperature, top-k, top-p, min-p.
 type Sampling struct {
 	Greedy            bool
-	Temperature       float64
+	Temperature       float64 // 0: greedy
 	TopK              int     // 0: all
 	TopP              float64 // 1: all
 	MinP              float64 // 0: all
@@ -51,7 +51,7 @@ func (s *sampler) next(logits []float32, seen []int32) int32 {
 			}
 		}
 	}
-	if s.Greedy {
+	if s.Greedy || s.Temperature == 0 {
 		best := 0
 		for i, l := range logits {
 			if l > logits[best] {

@@ -5,7 +5,7 @@ import "fmt"
 // Readers of the arguments of natives. An absent optional argument is nil and reads as the
 // default.
 
-// text is an argument that has to be a string.
+// textArg is an argument that has to be a string.
 func textArg(v Value) (string, error) {
 	s, ok := asStr(v)
 	if !ok {
@@ -15,6 +15,18 @@ func textArg(v Value) (string, error) {
 		return "", fmt.Errorf("expected str, not %s", v.typeName())
 	}
 	return s, nil
+}
+
+// dictArg is an argument that has to be a mapping.
+func dictArg(v Value) (*dictValue, error) {
+	d, ok := v.(*dictValue)
+	if !ok {
+		if u, ok := v.(*undefined); ok {
+			return nil, undefinedError(u)
+		}
+		return nil, fmt.Errorf("'%s' object has no attribute 'items'", v.typeName())
+	}
+	return d, nil
 }
 
 // intArg is an argument that has to be an integer; what is out of range of an int is at its

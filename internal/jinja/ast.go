@@ -147,17 +147,16 @@ type (
 	}
 
 	forStmt struct {
-		target           target
-		iter, test       expr
-		body, other      []stmt
-		recursive        bool
-		pos              int
-		bodyScope        *scope
-		testScope        *scope
-		otherScope       *scope
-		loop             ref // the loop variable in bodyScope
-		testTarget       target
-		hasExtendedScope bool
+		target      target
+		iter, test  expr
+		body, other []stmt
+		recursive   bool
+		pos         int
+		bodyScope   *scope
+		testScope   *scope
+		otherScope  *scope
+		loop        ref // the loop variable in bodyScope
+		testTarget  target
 	}
 
 	setStmt struct {

@@ -14,8 +14,8 @@ func (r *run) attribute(v Value, name string) (Value, error) {
 		return attr, err
 	}
 	if d, ok := v.(*dictValue); ok {
-		if item, _ := d.get(strValue(name)); item != nil {
-			return item, nil
+		if item, err := r.find(d, strValue(name)); item != nil || err != nil {
+			return item, err
 		}
 	}
 	if u, ok := v.(*undefined); ok {
@@ -31,6 +31,11 @@ func (r *run) item(v, key Value) (Value, error) {
 	case *undefined:
 		return nil, undefinedError(v)
 	case *dictValue:
+		if s, ok := asStr(key); ok {
+			if err := r.scan(len(s)); err != nil {
+				return nil, err
+			}
+		}
 		if item, _ := v.get(key); item != nil {
 			return item, nil
 		}
@@ -133,6 +138,10 @@ func (r *run) typeAttribute(v Value, name string) (Value, error) {
 		case "used":
 			return boolValue(v.used), nil
 		}
+	case *native:
+		if Value(v) == globals["dict"] && name == "fromkeys" {
+			return &boundValue{v, methods["dict"]["fromkeys"]}, nil
+		}
 	case *tupleValue:
 		if v.group && name == "grouper" {
 			return v.items[0], nil
@@ -197,9 +206,15 @@ func (r *run) slice(v Value, bounds [3]Value) (Value, error) {
 	}
 	switch v := v.(type) {
 	case *listValue:
-		return r.list(pick(v.items, start, step, count))
+		if err := r.allocItems(count); err != nil {
+			return nil, err
+		}
+		return &listValue{pick(v.items, start, step, count)}, nil
 	case *tupleValue:
-		return &tupleValue{items: pick(v.items, start, step, count)}, r.allocItems(count)
+		if err := r.allocItems(count); err != nil {
+			return nil, err
+		}
+		return &tupleValue{items: pick(v.items, start, step, count)}, nil
 	case *rangeValue:
 		out := &rangeValue{start: v.start + int64(start)*v.step, step: v.step * int64(step), n: int64(count)}
 		out.stop = out.start + out.step*out.n

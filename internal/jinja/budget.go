@@ -3,6 +3,7 @@ package jinja
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -16,12 +17,15 @@ const (
 	maxDataDepth = 512     // nesting of values; CPython gives up near 1,000
 	maxIntBits   = 1 << 16 // of an integer
 	maxIntDigits = 4300    // of an integer as text, as CPython
+	maxKeywords  = 256     // keyword arguments of a call, parameters of a macro
 	maxRange     = 100_000 // items of a range, as Jinja2's sandbox
 
-	heapFactor    = 4    // heap budget = heapFactor x Limits.Output
+	heapFactor    = 3    // heap budget = heapFactor x Limits.Output
 	bytesPerStep  = 256  // a step pays for scanning this many bytes
 	stepsPerClock = 2048 // how often the clock is read
+	slotsPerStep  = 8    // variables that a step sets
 	valueBytes    = 16   // one Value in a list
+	stringBytes   = 48   // one string in a list, without its text
 )
 
 // run is the state of one rendering.
@@ -99,21 +103,41 @@ func (r *run) step(n int) error {
 // scan pays for reading n bytes.
 func (r *run) scan(n int) error { return r.step(n / bytesPerStep) }
 
-// alloc pays for n bytes about to be allocated.
+// alloc pays for n bytes about to be allocated. No single string or list may be larger than
+// the output.
 func (r *run) alloc(n int) error {
-	if n < 0 || n > r.heap {
+	if n < 0 || n > r.limits.Output {
+		return fmt.Errorf("the template builds a string or list of more than %d bytes", r.limits.Output)
+	}
+	if n > r.heap {
 		return fmt.Errorf("the template builds strings and lists of more than %d bytes", heapFactor*r.limits.Output)
 	}
 	r.heap -= n
 	return r.scan(n)
 }
 
+// textBuilder is a string being built, and paid for.
+type textBuilder struct {
+	r *run
+	b strings.Builder
+}
+
+func (t *textBuilder) put(s string) error {
+	if t.b.Len()+len(s) > t.r.limits.Output {
+		return t.r.alloc(-1)
+	}
+	t.b.WriteString(s)
+	return t.r.alloc(len(s))
+}
+
+func (t *textBuilder) String() string { return t.b.String() }
+
 // allocItems pays for a list of n values.
 func (r *run) allocItems(n int) error {
-	if n > r.heap/valueBytes {
-		n = r.heap // refused by alloc, whatever n x valueBytes would overflow to
+	if n > r.limits.Output/valueBytes {
+		return r.alloc(-1)
 	}
-	return r.alloc(n*valueBytes + valueBytes)
+	return r.alloc((n + 2) * valueBytes)
 }
 
 // call pays for one more level of nested calls; leave gives it back.

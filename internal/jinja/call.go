@@ -80,7 +80,7 @@ func (n *native) call(r *run, args []Value, kw []keyword) (Value, error) {
 	return n.fn(r, a)
 }
 
-// call is Python's v(*args, **kw).
+// invoke is Python's v(*args, **kw).
 func (r *run) invoke(v Value, args []Value, kw []keyword) (Value, error) {
 	switch v := v.(type) {
 	case *native:
@@ -119,7 +119,7 @@ func isCallable(v Value) bool {
 	return false
 }
 
-// evalArgs evaluates the arguments of a call.
+// eval evaluates the arguments of a call; first go in front of them.
 func (a *arguments) eval(r *run, f *frame, first ...Value) ([]Value, []keyword, error) {
 	args := append(make([]Value, 0, len(first)+len(a.args)), first...)
 	for _, x := range a.args {
@@ -159,6 +159,9 @@ func (a *arguments) eval(r *run, f *frame, first ...Value) ([]Value, []keyword, 
 		d, ok := v.(*dictValue)
 		if !ok {
 			return nil, nil, fmt.Errorf("argument after ** must be a mapping, not %s", v.typeName())
+		}
+		if len(d.keys) > maxKeywords {
+			return nil, nil, fmt.Errorf("more than %d keyword arguments", maxKeywords)
 		}
 		if err := r.allocItems(2 * len(d.keys)); err != nil {
 			return nil, nil, err

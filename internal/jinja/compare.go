@@ -54,7 +54,7 @@ func (r *run) equalAt(a, b Value, depth int) (bool, error) {
 			if a.kind == "dict_items" {
 				return r.equalDicts(a.dict, b.dict, depth)
 			}
-			return sameKeys(a.dict, b.dict), nil
+			return sameKeys(a.dict, b.dict), r.step(len(a.dict.keys))
 		}
 	}
 	return a == b, nil // the rest are pointers: identity
@@ -173,11 +173,11 @@ func (r *run) contains(v, item Value) (bool, error) {
 	}
 	switch v := v.(type) {
 	case *dictValue:
-		found, err := v.get(item)
+		found, err := r.find(v, item)
 		return found != nil, err
 	case *viewValue:
 		if v.kind == "dict_keys" {
-			found, err := v.dict.get(item)
+			found, err := r.find(v.dict, item)
 			return found != nil, err
 		}
 	case *rangeValue:

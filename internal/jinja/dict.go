@@ -1,6 +1,7 @@
 package jinja
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/big"
@@ -20,7 +21,7 @@ const fewKeys = 8
 
 // set adds or replaces; only who makes a dictionary calls it.
 func (d *dictValue) set(key, value Value) error {
-	h, err := hashKey(key, 0)
+	h, err := hashKey(key)
 	if err != nil {
 		return err
 	}
@@ -34,7 +35,7 @@ func (d *dictValue) set(key, value Value) error {
 	} else if len(d.keys) > fewKeys {
 		d.index = make(map[any]int, 2*len(d.keys))
 		for i, k := range d.keys {
-			h, _ := hashKey(k, 0)
+			h, _ := hashKey(k)
 			d.index[h] = i
 		}
 	}
@@ -47,7 +48,7 @@ func (d *dictValue) lookup(h any) (int, bool) {
 		return i, ok
 	}
 	for i, k := range d.keys {
-		if other, _ := hashKey(k, 0); other == h {
+		if other, _ := hashKey(k); other == h {
 			return i, true
 		}
 	}
@@ -56,7 +57,7 @@ func (d *dictValue) lookup(h any) (int, bool) {
 
 // get returns the value of key, or nil. The error is that key cannot be a key.
 func (d *dictValue) get(key Value) (Value, error) {
-	h, err := hashKey(key, 0)
+	h, err := hashKey(key)
 	if err != nil {
 		return nil, err
 	}
@@ -86,8 +87,18 @@ type (
 	undefKey struct{}
 )
 
+// find is get, paid for.
+func (r *run) find(d *dictValue, key Value) (Value, error) {
+	if s, ok := asStr(key); ok {
+		if err := r.scan(len(s)); err != nil {
+			return nil, err
+		}
+	}
+	return d.get(key)
+}
+
 // hashKey maps equal keys to equal Go values.
-func hashKey(v Value, depth int) (any, error) {
+func hashKey(v Value) (any, error) {
 	switch v := v.(type) {
 	case strValue:
 		return string(v), nil
@@ -119,23 +130,45 @@ func hashKey(v Value, depth int) (any, error) {
 	case *rangeValue:
 		return *v, nil
 	case *tupleValue:
-		if depth >= maxDataDepth {
-			return nil, errTooDeep
-		}
 		var b strings.Builder
-		for _, item := range v.items {
-			h, err := hashKey(item, depth+1)
-			if err != nil {
-				return nil, err
-			}
-			s := fmt.Sprint(h)
-			fmt.Fprintf(&b, "%T:%d:%s,", h, len(s), s)
+		if err := hashTuple(&b, v); err != nil {
+			return nil, err
 		}
 		return tupleKey(b.String()), nil
 	case *listValue, *dictValue, *viewValue:
 		return nil, fmt.Errorf("unhashable type: '%s'", v.typeName())
 	}
 	return v, nil // the rest are pointers: identity
+}
+
+const maxTupleKey = 1 << 12 // bytes of a tuple's hashKey
+
+// hashTuple writes the keys of the items so that equal tuples write the same. Its length
+// bounds the recursion.
+func hashTuple(b *strings.Builder, t *tupleValue) error {
+	b.WriteByte('(')
+	for _, item := range t.items {
+		if b.Len() > maxTupleKey {
+			return errors.New("a tuple is too large to be a key")
+		}
+		if inner, ok := item.(*tupleValue); ok {
+			if err := hashTuple(b, inner); err != nil {
+				return err
+			}
+			continue
+		}
+		h, err := hashKey(item)
+		if err != nil {
+			return err
+		}
+		if s, ok := h.(string); ok && len(s) > maxTupleKey {
+			return errors.New("a tuple is too large to be a key")
+		}
+		s := fmt.Sprintf("%v", h)
+		fmt.Fprintf(b, "%T:%d:%s,", h, len(s), s)
+	}
+	b.WriteByte(')')
+	return nil
 }
 
 // viewValue is what keys(), values() and items() of a dict return.

@@ -13,8 +13,12 @@ type frame struct {
 	slots  []Value // nil: not assigned
 }
 
-func newFrame(s *scope, parent *frame) *frame {
-	return &frame{parent, make([]Value, len(s.loads))}
+// newFrame makes a frame of s and pays for it: a template may have very many variables.
+func (r *run) newFrame(s *scope, parent *frame) (*frame, error) {
+	if err := r.allocItems(len(s.loads)); err != nil {
+		return nil, err
+	}
+	return &frame{parent, make([]Value, len(s.loads))}, nil
 }
 
 func (f *frame) at(ref ref) *Value {
@@ -26,6 +30,9 @@ func (f *frame) at(ref ref) *Value {
 
 // enterFrame fills the slots that are no parameters.
 func (r *run) enterFrame(s *scope, f *frame) error {
+	if err := r.step(len(s.loads) / slotsPerStep); err != nil {
+		return err
+	}
 	for i, l := range s.loads {
 		switch l.from {
 		case unset:
@@ -177,7 +184,11 @@ func (x *chainExpr) eval(r *run, f *frame) (Value, error) {
 					}
 					text, appending = append(text[:0], l...), true
 				}
-				if err := r.alloc(len(s)); err != nil {
+				err := r.alloc(len(s))
+				if len(text)+len(s) > r.limits.Output {
+					err = r.alloc(-1)
+				}
+				if err != nil {
 					return nil, r.at(op.pos, err)
 				}
 				text = append(text, s...)
@@ -245,17 +256,26 @@ func (r *run) add(a, b Value) (Value, error) {
 		return r.addText(a, b, s, t)
 	case *listValue:
 		if y, ok := b.(*listValue); ok {
-			return r.list(append(x.items[:len(x.items):len(x.items)], y.items...))
+			items, err := r.join(x.items, y.items)
+			return &listValue{items}, err
 		}
 		return nil, fmt.Errorf(`can only concatenate list (not "%s") to list`, b.typeName())
 	case *tupleValue:
 		if y, ok := b.(*tupleValue); ok {
-			items := append(x.items[:len(x.items):len(x.items)], y.items...)
-			return &tupleValue{items: items}, r.allocItems(len(items))
+			items, err := r.join(x.items, y.items)
+			return &tupleValue{items: items}, err
 		}
 		return nil, fmt.Errorf(`can only concatenate tuple (not "%s") to tuple`, b.typeName())
 	}
 	return nil, unsupported("+", a, b)
+}
+
+// join returns the items of a and b in one slice.
+func (r *run) join(a, b []Value) ([]Value, error) {
+	if err := r.allocItems(len(a) + len(b)); err != nil {
+		return nil, err
+	}
+	return append(append(make([]Value, 0, len(a)+len(b)), a...), b...), nil
 }
 
 // addText concatenates texts; beside Markup, a plain string is escaped.
@@ -300,7 +320,7 @@ func (r *run) repeat(v, times Value, count *big.Int) (Value, error) {
 		return nil, errors.New("cannot fit 'int' into an index-sized integer")
 	}
 	n := max(0, count.Int64())
-	if size > 0 && n > int64(r.heap/size) {
+	if size > 0 && n > int64(r.limits.Output/size) {
 		return nil, r.alloc(-1)
 	}
 	if err := r.alloc(size * int(n)); err != nil {
@@ -380,7 +400,7 @@ func (r *run) relation(op string, a, b Value) (bool, error) {
 }
 
 func (x *concatExpr) eval(r *run, f *frame) (Value, error) {
-	var b strings.Builder
+	b := &textBuilder{r: r}
 	for _, item := range x.items {
 		v, err := item.eval(r, f)
 		if err != nil {
@@ -388,12 +408,11 @@ func (x *concatExpr) eval(r *run, f *frame) (Value, error) {
 		}
 		s, err := r.str(v)
 		if err == nil {
-			err = r.alloc(len(s))
+			err = b.put(s)
 		}
 		if err != nil {
 			return nil, r.at(x.pos, err)
 		}
-		b.WriteString(s)
 	}
 	return strValue(b.String()), nil
 }

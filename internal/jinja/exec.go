@@ -82,6 +82,9 @@ func (r *run) capture(body func() error) (string, error) {
 	if err := body(); err != nil {
 		return "", err
 	}
+	if err := r.alloc(len(r.out.text)); err != nil {
+		return "", err
+	}
 	r.last = capture{string(r.out.text), r.out.spans}
 	return r.last.text, nil
 }
@@ -118,8 +121,7 @@ func (s *setStmt) exec(r *run, f *frame) (signal, error) {
 }
 
 func (s *setBlockStmt) exec(r *run, f *frame) (signal, error) {
-	inner := newFrame(s.scope, f)
-	v, sig, err := r.captureBlock(s.body, s.scope, inner, s.filter)
+	v, sig, err := r.captureBlock(s.body, s.scope, f, s.filter)
 	if err == nil && sig == proceeding {
 		err = s.target.assign(r, f, v)
 	}
@@ -130,7 +132,11 @@ func (s *setBlockStmt) exec(r *run, f *frame) (signal, error) {
 }
 
 // captureBlock runs the body of a block in its own scope and the filter, if any, on its text.
-func (r *run) captureBlock(body []stmt, s *scope, inner *frame, filter *postfixExpr) (Value, signal, error) {
+func (r *run) captureBlock(body []stmt, s *scope, f *frame, filter *postfixExpr) (Value, signal, error) {
+	inner, err := r.newFrame(s, f)
+	if err != nil {
+		return nil, proceeding, err
+	}
 	if err := r.enterFrame(s, inner); err != nil {
 		return nil, proceeding, err
 	}
@@ -150,7 +156,7 @@ func (r *run) captureBlock(body []stmt, s *scope, inner *frame, filter *postfixE
 }
 
 func (s *filterStmt) exec(r *run, f *frame) (signal, error) {
-	v, sig, err := r.captureBlock(s.body, s.scope, newFrame(s.scope, f), s.filter)
+	v, sig, err := r.captureBlock(s.body, s.scope, f, s.filter)
 	if err == nil && sig == proceeding {
 		r.last = capture{}
 		err = r.printText(v)
@@ -162,8 +168,10 @@ func (s *filterStmt) exec(r *run, f *frame) (signal, error) {
 }
 
 func (s *withStmt) exec(r *run, f *frame) (signal, error) {
-	inner := newFrame(s.scope, f)
-	err := r.enterFrame(s.scope, inner)
+	inner, err := r.newFrame(s.scope, f)
+	if err == nil {
+		err = r.enterFrame(s.scope, inner)
+	}
 	for i := 0; err == nil && i < len(s.values); i++ {
 		var v Value
 		if v, err = s.values[i].eval(r, f); err == nil {
@@ -224,8 +232,11 @@ func (s *blockStmt) exec(r *run, _ *frame) (signal, error) {
 	err := r.call()
 	if err == nil {
 		defer r.leave()
-		f := newFrame(s.scope, nil)
-		if err = r.enterFrame(s.scope, f); err == nil {
+		var f *frame
+		if f, err = r.newFrame(s.scope, nil); err == nil {
+			err = r.enterFrame(s.scope, f)
+		}
+		if err == nil {
 			_, err = r.exec(s.body, f)
 		}
 	}

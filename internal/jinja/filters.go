@@ -76,6 +76,9 @@ func init() {
 func (r *run) getter(path, otherwise Value) (func(Value) (Value, error), error) {
 	var parts []Value
 	if s, ok := asStr(path); ok {
+		if err := r.alloc(stringBytes * (strings.Count(s, ".") + 1)); err != nil {
+			return nil, err
+		}
 		for _, p := range strings.Split(s, ".") {
 			if isDigits(p) {
 				if i, err := parseInt(p, 10); err == nil {
@@ -84,9 +87,6 @@ func (r *run) getter(path, otherwise Value) (func(Value) (Value, error), error) 
 				}
 			}
 			parts = append(parts, strValue(p))
-		}
-		if err := r.step(len(parts)); err != nil {
-			return nil, err
 		}
 	} else if !noneArg(path) {
 		parts = []Value{path}
@@ -217,7 +217,7 @@ func filterItems(r *run, a []Value) (Value, error) {
 					return nil, err
 				}
 			default:
-				return nil, errors.New("Can only get item pairs from a mapping.") //nolint:staticcheck // Jinja2's words
+				return nil, errors.New("Can only get item pairs from a mapping.")
 			}
 		}
 		if len(items) == 0 {
@@ -265,7 +265,7 @@ func filterJoin(r *run, a []Value) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	var b strings.Builder
+	b := &textBuilder{r: r}
 	for i := 0; ; i++ {
 		v, err := it.advance(r)
 		if err != nil {
@@ -282,12 +282,13 @@ func filterJoin(r *run, a []Value) (Value, error) {
 			return nil, err
 		}
 		if i > 0 {
-			s = sep + s
+			if err := b.put(sep); err != nil {
+				return nil, err
+			}
 		}
-		if err := r.alloc(2 * len(s)); err != nil {
+		if err := b.put(s); err != nil {
 			return nil, err
 		}
-		b.WriteString(s)
 	}
 }
 
@@ -408,6 +409,9 @@ func filterSort(r *run, a []Value) (Value, error) {
 	paths := []Value{a[3]}
 	if s, ok := asStr(a[3]); ok {
 		paths = nil
+		if err := r.alloc(8 * stringBytes * (strings.Count(s, ",") + 1)); err != nil {
+			return nil, err
+		}
 		for _, p := range strings.Split(s, ",") {
 			paths = append(paths, strValue(p))
 		}
@@ -420,6 +424,9 @@ func filterSort(r *run, a []Value) (Value, error) {
 	}
 	items, err := r.items(a[0])
 	if err != nil {
+		return nil, err
+	}
+	if err := r.allocItems((2 + 2*len(gets)) * len(items)); err != nil {
 		return nil, err
 	}
 	keys := make([]Value, len(items))
@@ -441,9 +448,9 @@ func filterSort(r *run, a []Value) (Value, error) {
 }
 
 func filterDictsort(r *run, a []Value) (Value, error) {
-	d, ok := a[0].(*dictValue)
-	if !ok {
-		return nil, fmt.Errorf("'%s' object has no attribute 'items'", a[0].typeName())
+	d, err := dictArg(a[0])
+	if err != nil {
+		return nil, err
 	}
 	caseSensitive, err := r.boolArg(a[1])
 	if err != nil {
@@ -463,7 +470,7 @@ func filterDictsort(r *run, a []Value) (Value, error) {
 	case "value":
 		keys = d.values
 	default:
-		return nil, errors.New(`You can only sort by either "key" or "value"`) //nolint:staticcheck // Jinja2's words
+		return nil, errors.New(`You can only sort by either "key" or "value"`)
 	}
 	if !caseSensitive {
 		keys = append([]Value(nil), keys...)

@@ -29,7 +29,7 @@ func filterUnique(r *run, a []Value) (Value, error) {
 			if err != nil {
 				return nil, err
 			}
-			h, err := hashKey(k, 0)
+			h, err := hashKey(k)
 			if err != nil {
 				return nil, err
 			}
@@ -138,6 +138,9 @@ func filterGroupby(r *run, a []Value) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.allocItems(8 * len(items)); err != nil {
+		return nil, err
+	}
 	keys := make([]Value, len(items))
 	for i, item := range items {
 		if keys[i], err = key(item); err != nil {
@@ -174,7 +177,7 @@ func filterGroupby(r *run, a []Value) (Value, error) {
 		}
 		group.items = append(group.items, item)
 	}
-	return out, r.allocItems(4 * len(items))
+	return out, nil
 }
 
 // lazily makes a generator of f(v) for the values of v; f returns nil to leave one out. As in
@@ -232,7 +235,7 @@ func filterMap(r *run, args []Value, kw []keyword) (Value, error) {
 				case "default":
 					otherwise = k.value
 				default:
-					return nil, fmt.Errorf("Unexpected keyword argument '%s'", k.name) //nolint:staticcheck // Jinja2's words
+					return nil, fmt.Errorf("Unexpected keyword argument '%s'", k.name)
 				}
 			}
 			if attribute == nil {
@@ -254,7 +257,7 @@ func filterMap(r *run, args []Value, kw []keyword) (Value, error) {
 func named(all map[string]*native, what string, name Value) (*native, error) {
 	s, ok := asStr(name)
 	if !ok || all[s] == nil {
-		return nil, fmt.Errorf("No %s named %s.", what, briefRepr(name)) //nolint:staticcheck // Jinja2's words
+		return nil, fmt.Errorf("No %s named %s.", what, briefRepr(name))
 	}
 	return all[s], nil
 }
@@ -271,7 +274,7 @@ func selector(keep, byAttribute bool) func(r *run, args []Value, kw []keyword) (
 			rest := args
 			if byAttribute {
 				if len(args) == 0 {
-					return nil, errors.New("Missing parameter for attribute name") //nolint:staticcheck // Jinja2's words
+					return nil, errors.New("Missing parameter for attribute name")
 				}
 				var err error
 				if get, err = r.getter(args[0], nil); err != nil {

@@ -38,21 +38,26 @@ func textFilter(f func(string) string) func(r *run, a []Value) (Value, error) {
 // with a capital.
 func titleFilter(s string) string {
 	var b strings.Builder
-	first := true
-	for i, c := range s {
-		starts := strings.ContainsRune("-({[<", c) || isSpace(c)
+	for s != "" {
+		size := strings.IndexFunc(s, startsWord)
 		switch {
-		case starts:
-			b.WriteRune(c)
-		case first:
-			b.WriteString(upper(string(c)))
-		default:
-			b.WriteString(lowerAt(s, i, c))
+		case size < 0:
+			size = len(s)
+		case size == 0:
+			_, size = utf8.DecodeRuneInString(s)
+			b.WriteString(s[:size])
+			s = s[size:]
+			continue
 		}
-		first = starts
+		_, first := utf8.DecodeRuneInString(s)
+		b.WriteString(upper(s[:first]))
+		b.WriteString(lower(s[first:size]))
+		s = s[size:]
 	}
 	return b.String()
 }
+
+func startsWord(c rune) bool { return strings.ContainsRune("-({[<", c) || isSpace(c) }
 
 func filterString(r *run, a []Value) (Value, error) {
 	v, _, err := r.softStr(a[0])
@@ -83,7 +88,7 @@ func filterTrim(r *run, a []Value) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err = strip(s, a[1], true, true)
+	s, err = r.strip(s, a[1], true, true)
 	return like(v, s), err
 }
 
@@ -115,7 +120,7 @@ func (r *run) replace(s, old, new string, count int) (string, error) {
 		n = min(n, count)
 	}
 	grown := len(new) - len(old)
-	if grown > 0 && n > r.heap/grown {
+	if grown > 0 && n > r.limits.Output/grown {
 		return "", r.alloc(-1)
 	}
 	if err := r.alloc(len(s) + max(0, n*grown)); err != nil {
@@ -145,7 +150,7 @@ func (r *run) pad(s string, width int, fill string, align byte) (string, error) 
 		return s, err
 	}
 	total := width - n
-	if total > r.heap/utf8.UTFMax {
+	if total > r.limits.Output/utf8.UTFMax {
 		return "", r.alloc(-1)
 	}
 	if err := r.alloc(len(s) + total*len(fill)); err != nil {
@@ -189,11 +194,14 @@ func filterIndent(r *run, a []Value) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.alloc(len(s) + stringBytes*count(s, isLineEnd)); err != nil {
+		return nil, err
+	}
 	lines := splitLines(s+"\n", false)
-	if len(indention) > 0 && len(lines) > r.heap/len(indention) {
+	if len(indention) > 0 && len(lines) > r.limits.Output/len(indention) {
 		return nil, r.alloc(-1)
 	}
-	if err := r.alloc(2*len(s) + len(lines)*len(indention)); err != nil {
+	if err := r.alloc(len(s) + len(lines)*len(indention)); err != nil {
 		return nil, err
 	}
 	var b strings.Builder
@@ -282,7 +290,7 @@ func filterStriptags(r *run, a []Value) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.alloc(2 * len(s)); err != nil {
+	if err := r.alloc(3 * len(s)); err != nil {
 		return nil, err
 	}
 	var b strings.Builder
@@ -303,14 +311,32 @@ func filterStriptags(r *run, a []Value) (Value, error) {
 		s = s[from+end+len(closing):]
 	}
 	b.WriteString(s)
-	words := strings.FieldsFunc(b.String(), isSpace)
-	return strValue(html.UnescapeString(strings.Join(words, " "))), nil
+	return strValue(html.UnescapeString(collapseSpace(b.String()))), nil
+}
+
+// collapseSpace is " ".join(s.split()).
+func collapseSpace(s string) string {
+	var b strings.Builder
+	b.Grow(len(s))
+	space := false
+	for _, c := range strings.TrimFunc(s, isSpace) {
+		if isSpace(c) {
+			space = true
+			continue
+		}
+		if space {
+			b.WriteByte(' ')
+			space = false
+		}
+		b.WriteRune(c)
+	}
+	return b.String()
 }
 
 func filterXMLAttr(r *run, a []Value) (Value, error) {
-	d, ok := a[0].(*dictValue)
-	if !ok {
-		return nil, fmt.Errorf("'%s' object has no attribute 'items'", a[0].typeName())
+	d, err := dictArg(a[0])
+	if err != nil {
+		return nil, err
 	}
 	var parts []string
 	for i, k := range d.keys {
@@ -323,7 +349,7 @@ func filterXMLAttr(r *run, a []Value) (Value, error) {
 			return nil, err
 		}
 		if strings.ContainsAny(key, " \t\n\r\f\v/>=") {
-			return nil, fmt.Errorf("Invalid character in attribute name: %s", briefRepr(k)) //nolint:staticcheck // Jinja2's words
+			return nil, fmt.Errorf("Invalid character in attribute name: %s", briefRepr(k))
 		}
 		if key, err = r.escape(k); err != nil {
 			return nil, err
@@ -340,7 +366,6 @@ func filterXMLAttr(r *run, a []Value) (Value, error) {
 	out := strings.Join(parts, " ")
 	space := true
 	if a[1] != nil {
-		var err error
 		if space, err = r.truth(a[1]); err != nil {
 			return nil, err
 		}

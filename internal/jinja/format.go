@@ -46,32 +46,31 @@ func (r *run) format(self Value, args []Value, kw *dictValue) (Value, error) {
 // depth.
 func (f *formatter) expand(s string, depth int) (string, error) {
 	if depth == 0 {
-		return "", errors.New("Max string recursion exceeded") //nolint:staticcheck // Python's words
+		return "", errors.New("Max string recursion exceeded")
 	}
-	var b strings.Builder
-	put := func(s string) error {
-		b.WriteString(s)
-		return f.r.alloc(2 * len(s))
-	}
+	b := &textBuilder{r: f.r}
 	for s != "" {
 		at := strings.IndexAny(s, "{}")
 		if at < 0 {
-			return b.String() + s, put(s)
+			err := b.put(s)
+			return b.String(), err
 		}
-		if err := put(s[:at]); err != nil {
+		if err := b.put(s[:at]); err != nil {
 			return "", err
 		}
 		c := s[at]
 		s = s[at+1:]
 		switch {
 		case s != "" && s[0] == c:
-			b.WriteByte(c)
+			if err := b.put(s[:1]); err != nil {
+				return "", err
+			}
 			s = s[1:]
 			continue
 		case c == '}':
-			return "", errors.New("Single '}' encountered in format string") //nolint:staticcheck // Python's words
+			return "", errors.New("Single '}' encountered in format string")
 		case s == "":
-			return "", errors.New("Single '{' encountered in format string") //nolint:staticcheck // Python's words
+			return "", errors.New("Single '{' encountered in format string")
 		}
 		end := closingBrace(s)
 		if end < 0 {
@@ -81,7 +80,7 @@ func (f *formatter) expand(s string, depth int) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if err := put(text); err != nil {
+		if err := b.put(text); err != nil {
 			return "", err
 		}
 		s = s[end+1:]
@@ -141,7 +140,7 @@ func (f *formatter) field(field string, depth int) (string, error) {
 	}
 	if conversion != 0 {
 		if strings.IndexByte("sra", conversion) < 0 {
-			return "", fmt.Errorf("Unknown conversion specifier %s", reprString(string(conversion))) //nolint:staticcheck // Python's words
+			return "", fmt.Errorf("Unknown conversion specifier %s", reprString(string(conversion)))
 		}
 		s, err := f.r.convertText(conversion, strValue(""), v)
 		if err != nil {
@@ -184,7 +183,7 @@ func (f *formatter) lookup(name string) (Value, error) {
 				end = len(rest)
 			}
 			if end == 1 {
-				return nil, errors.New("Empty attribute in format string") //nolint:staticcheck // Python's words
+				return nil, errors.New("Empty attribute in format string")
 			}
 			v, err = f.r.attribute(v, rest[1:end])
 			rest = rest[end:]
@@ -193,11 +192,11 @@ func (f *formatter) lookup(name string) (Value, error) {
 		end := strings.IndexByte(rest, ']')
 		switch {
 		case rest[0] != '[':
-			return nil, errors.New("Only '.' or '[' may follow ']' in format field specifier") //nolint:staticcheck // Python's words
+			return nil, errors.New("Only '.' or '[' may follow ']' in format field specifier")
 		case end < 0:
-			return nil, errors.New("Missing ']' in format string") //nolint:staticcheck // Python's words
+			return nil, errors.New("Missing ']' in format string")
 		case end == 1:
-			return nil, errors.New("Empty attribute in format string") //nolint:staticcheck // Python's words
+			return nil, errors.New("Empty attribute in format string")
 		}
 		key := Value(strValue(rest[1:end]))
 		if i, ok := argNumber(rest[1:end]); ok {
@@ -239,7 +238,7 @@ func (f *formatter) argument(name string) (Value, error) {
 		return v, err
 	}
 	if i >= len(f.args) {
-		return nil, fmt.Errorf("Replacement index %d out of range for positional args tuple", i) //nolint:staticcheck // Python's words
+		return nil, fmt.Errorf("Replacement index %d out of range for positional args tuple", i)
 	}
 	return f.args[i], nil
 }
@@ -280,7 +279,7 @@ func parseFormatSpec(s string) (formatSpec, error) {
 		}
 		n, err := strconv.Atoi(s[:i])
 		if i > 0 && (err != nil || n > 1<<31) {
-			return 0, false, errors.New("Too many decimal digits in format string") //nolint:staticcheck // Python's words
+			return 0, false, errors.New("Too many decimal digits in format string")
 		}
 		s = s[i:]
 		return n, i > 0, nil
@@ -298,11 +297,11 @@ func parseFormatSpec(s string) (formatSpec, error) {
 	if eat(".") != 0 {
 		var ok bool
 		if spec.precision, ok, err = number(); err != nil || !ok {
-			return spec, errors.New("Format specifier missing precision") //nolint:staticcheck // Python's words
+			return spec, errors.New("Format specifier missing precision")
 		}
 	}
 	if len(s) > 1 {
-		return spec, errors.New("Invalid format specifier") //nolint:staticcheck // Python's words
+		return spec, errors.New("Invalid format specifier")
 	}
 	if s != "" {
 		spec.verb = s[0]
@@ -319,7 +318,7 @@ func (r *run) formatValue(v Value, text string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	unknown := fmt.Errorf("Unknown format code '%c' for object of type '%s'", spec.verb, v.typeName()) //nolint:staticcheck // Python's words
+	unknown := fmt.Errorf("Unknown format code '%c' for object of type '%s'", spec.verb, v.typeName())
 	if s, ok := asStr(v); ok {
 		if spec.verb != 0 && spec.verb != 's' {
 			return "", unknown
@@ -358,7 +357,7 @@ func (r *run) formatValue(v Value, text string) (string, error) {
 
 func (r *run) formatIntValue(spec formatSpec, i *big.Int) (string, error) {
 	if spec.precision >= 0 {
-		return "", errors.New("Precision not allowed in integer format specifier") //nolint:staticcheck // Python's words
+		return "", errors.New("Precision not allowed in integer format specifier")
 	}
 	if spec.verb == 'c' {
 		s, err := convertChar(intOf(i))
@@ -387,7 +386,7 @@ func (r *run) formatIntValue(spec formatSpec, i *big.Int) (string, error) {
 		}
 	}
 	if size == 4 && spec.group == ',' {
-		return "", fmt.Errorf("Cannot specify ',' with '%c'.", spec.verb) //nolint:staticcheck // Python's words
+		return "", fmt.Errorf("Cannot specify ',' with '%c'.", spec.verb)
 	}
 	if !spec.alt {
 		prefix = ""
@@ -415,18 +414,10 @@ func (r *run) formatFloatValue(spec formatSpec, f float64) (string, error) {
 	case verb == 0 && precision < 0:
 		s = floatRepr(f)
 	case verb == 0:
-		s = formatGeneral(f, max(1, precision), spec.alt)
-		if mantissa, exp, ok := strings.Cut(s, "e"); !ok && !strings.Contains(mantissa, ".") && strings.Trim(mantissa, "-0123456789") == "" {
-			if len(strings.TrimPrefix(mantissa, "-")) >= max(1, precision) && mantissa != "0" {
-				s = formatFloat(f, 'e', max(0, precision-1), false) // no room for ".0"
-				mantissa, exp, _ = strings.Cut(s, "e")
-				if strings.Contains(mantissa, ".") {
-					mantissa = strings.TrimRight(strings.TrimRight(mantissa, "0"), ".")
-				}
-				s = mantissa + "e" + exp
-			} else {
-				s += ".0"
-			}
+		precision = max(1, precision)
+		s = formatGeneral(f, precision, precision-1, spec.alt) // leaves room for ".0"
+		if !strings.ContainsAny(s, ".en") {
+			s += ".0"
 		}
 	case verb == '%':
 		if precision < 0 {

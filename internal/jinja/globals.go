@@ -72,7 +72,7 @@ func globalRange(r *run, args []Value, kw []keyword) (Value, error) {
 		n = (start-stop-1)/-step + 1
 	}
 	if n > maxRange {
-		return nil, fmt.Errorf("Range too big. The sandbox blocks ranges larger than MAX_RANGE (%d).", maxRange) //nolint:staticcheck // Jinja2's words
+		return nil, fmt.Errorf("Range too big. The sandbox blocks ranges larger than MAX_RANGE (%d).", maxRange)
 	}
 	return &rangeValue{start, stop, step, n}, nil
 }

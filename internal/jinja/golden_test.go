@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 const golden = "../../testdata/golden"
@@ -57,16 +59,23 @@ func fromJSONText(t testing.TB, data []byte) Value {
 	return v
 }
 
-// check renders src and compares with the wanted text, or wants an error if that is nil.
+func render(src string, vars map[string]any, opts Options) (Result, error) {
+	tmpl, err := Parse(src)
+	if err != nil {
+		return Result{}, err
+	}
+	return tmpl.Render(vars, opts)
+}
+
+// check renders src and compares with the reference's text, or wants an error if that is nil.
 func check(t *testing.T, src string, vars map[string]any, want *string, reference string) {
 	t.Helper()
-	var got string
-	tmpl, err := Parse(src)
-	if err == nil {
-		var res Result
-		res, err = tmpl.Render(vars, Options{})
-		got = res.Text
-	}
+	got, err := render(src, vars, Options{})
+	compare(t, got.Text, err, want, reference)
+}
+
+func compare(t *testing.T, got string, err error, want *string, reference string) {
+	t.Helper()
 	switch {
 	case want == nil && err == nil:
 		t.Errorf("rendered %q where the reference fails with %s", got, reference)
@@ -149,6 +158,41 @@ func TestSnippets(t *testing.T) {
 				want = &s
 			}
 			check(t, src, vars, want, c.Error)
+		})
+	}
+}
+
+// TestReference runs what testdata/reference.py made with a current transformers.
+func TestReference(t *testing.T) {
+	var file struct {
+		Vars  map[string]json.RawMessage `json:"vars"`
+		Cases []struct {
+			Source     string   `json:"source"`
+			Text       *string  `json:"text"`
+			Error      string   `json:"error"`
+			Generation [][2]int `json:"generation"`
+		} `json:"cases"`
+	}
+	readJSON(t, "testdata/reference.json", &file)
+	now := time.Date(2026, 7, 5, 9, 8, 7, 123456000, time.UTC)
+	for _, c := range file.Cases {
+		vars := map[string]any{}
+		for k, v := range file.Vars {
+			vars[k] = fromJSONText(t, v)
+		}
+		t.Run(c.Source, func(t *testing.T) {
+			got, err := render(c.Source, vars, Options{Now: func() time.Time { return now }})
+			compare(t, got.Text, err, c.Text, c.Error)
+			if c.Text == nil || err != nil {
+				return
+			}
+			var spans [][2]int
+			for _, s := range got.Generation {
+				spans = append(spans, [2]int{s.Start, s.End})
+			}
+			if !slices.Equal(spans, c.Generation) {
+				t.Errorf("generation %v, the reference %v", spans, c.Generation)
+			}
 		})
 	}
 }

@@ -30,7 +30,7 @@ type Limits struct {
 	// Steps bounds the work: evaluated nodes and items handled by built-in functions.
 	// Default 1,000,000.
 	Steps int
-	// Output bounds the bytes of the rendered text, and four times as much is what a
+	// Output bounds the bytes of the rendered text, and three times as much is what a
 	// rendering may allocate for its own strings and lists. Default 8 MiB.
 	Output int
 	// Depth bounds how deep calls of macros, callers and recursive loops nest. Default 64,
@@ -110,8 +110,10 @@ func Parse(src string) (*Template, error) {
 // order; use FromJSON or Object where order matters. Every error is an *Error.
 func (t *Template) Render(vars map[string]any, opts Options) (Result, error) {
 	r := newRun(t, vars, opts)
-	f := newFrame(t.scope, nil)
-	err := r.enterFrame(t.scope, f)
+	f, err := r.newFrame(t.scope, nil)
+	if err == nil {
+		err = r.enterFrame(t.scope, f)
+	}
 	if err == nil {
 		_, err = r.exec(t.body, f)
 	}

@@ -57,7 +57,7 @@ func (s *forStmt) recurse(r *run, f *frame, v Value, depth int) (string, error) 
 
 func (l *loopValue) recurse(r *run, v Value) (string, error) {
 	if !l.stmt.recursive {
-		return "", errors.New("The loop must have the 'recursive' marker to be called recursively.") //nolint:staticcheck // Jinja2's words
+		return "", errors.New("The loop must have the 'recursive' marker to be called recursively.")
 	}
 	return l.stmt.recurse(r, l.outer, v, l.depth0+1)
 }
@@ -75,7 +75,10 @@ func (s *forStmt) run(r *run, f *frame, v Value, depth int) (signal, error) {
 		}
 		loop.iterable = loop.it
 	}
-	inner := newFrame(s.bodyScope, f)
+	inner, err := r.newFrame(s.bodyScope, f)
+	if err != nil {
+		return proceeding, r.at(s.pos, err)
+	}
 	*inner.at(s.loop) = loop
 	completed := false // an iteration reached the end of the body: Jinja2's condition for else
 	for {
@@ -103,8 +106,11 @@ func (s *forStmt) run(r *run, f *frame, v Value, depth int) (signal, error) {
 	if completed || len(s.other) == 0 {
 		return proceeding, nil
 	}
-	other := newFrame(s.otherScope, f)
-	if err := r.enterFrame(s.otherScope, other); err != nil {
+	other, err := r.newFrame(s.otherScope, f)
+	if err == nil {
+		err = r.enterFrame(s.otherScope, other)
+	}
+	if err != nil {
 		return proceeding, r.at(s.pos, err)
 	}
 	return r.exec(s.other, other)
@@ -112,7 +118,10 @@ func (s *forStmt) run(r *run, f *frame, v Value, depth int) (signal, error) {
 
 // filtered yields the values of it for which the loop's test holds.
 func (s *forStmt) filtered(r *run, f *frame, it *iterator) (*iterator, error) {
-	inner := newFrame(s.testScope, f)
+	inner, err := r.newFrame(s.testScope, f)
+	if err != nil {
+		return nil, err
+	}
 	if err := r.enterFrame(s.testScope, inner); err != nil {
 		return nil, err
 	}

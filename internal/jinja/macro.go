@@ -41,10 +41,10 @@ func (m *macroValue) call(r *run, args []Value, kw []keyword) (string, error) {
 	}
 	defer r.leave()
 	d := m.def
-	if err := r.allocItems(2 * len(d.scope.loads)); err != nil {
+	f, err := r.newFrame(d.scope, m.outer)
+	if err != nil {
 		return "", err
 	}
-	f := newFrame(d.scope, m.outer)
 	if err := m.bind(f, args, kw); err != nil {
 		return "", err
 	}
@@ -108,7 +108,7 @@ func (m *macroValue) bind(f *frame, args []Value, kw []keyword) error {
 		*f.at(d.kwargs) = rest
 	} else if len(kw) > 0 {
 		if pop("caller") != nil {
-			return fmt.Errorf("macro '%s' was invoked with two values for the special caller argument. This is most likely a bug.", d.name) //nolint:staticcheck // Jinja2's words
+			return fmt.Errorf("macro '%s' was invoked with two values for the special caller argument. This is most likely a bug.", d.name)
 		}
 		return fmt.Errorf("macro '%s' takes no keyword argument '%s'", d.name, kw[0].name)
 	}

@@ -103,8 +103,8 @@ func dictMethods() map[string]*native {
 		"keys":   view("keys"),
 		"values": view("values"),
 		"items":  view("items"),
-		"get": define("get", "self key default? /", func(_ *run, a []Value) (Value, error) {
-			v, err := a[0].(*dictValue).get(a[1])
+		"get": define("get", "self key default? /", func(r *run, a []Value) (Value, error) {
+			v, err := r.find(a[0].(*dictValue), a[1])
 			switch {
 			case v != nil || err != nil:
 				return v, err

@@ -41,8 +41,8 @@ func stringMethods() map[string]*native {
 		})
 	}
 	stripper := func(name string, left, right bool) *native {
-		return method(name, "chars?", func(_ *run, s string, a []Value) (string, error) {
-			return strip(s, a[0], left, right)
+		return method(name, "chars?", func(r *run, s string, a []Value) (string, error) {
+			return r.strip(s, a[0], left, right)
 		})
 	}
 	padder := func(name string, align byte) *native {
@@ -54,7 +54,7 @@ func stringMethods() map[string]*native {
 			fill := " "
 			if a[1] != nil {
 				if fill, err = textArg(a[1]); err == nil && utf8.RuneCountInString(fill) != 1 {
-					err = errors.New("The fill character must be exactly one character long") //nolint:staticcheck // Python's words
+					err = errors.New("The fill character must be exactly one character long")
 				}
 			}
 			if err != nil {
@@ -202,14 +202,16 @@ func isTitle(s string) bool {
 }
 
 // strip removes characters of chars, white space if that is none, from the ends of s.
-func strip(s string, chars Value, left, right bool) (string, error) {
+func (r *run) strip(s string, chars Value, left, right bool) (string, error) {
 	in := isSpace
 	if !noneArg(chars) {
 		set, err := textArg(chars)
 		if err != nil {
 			return "", fmt.Errorf("strip arg must be None or str: %w", err)
 		}
-		in = func(c rune) bool { return strings.ContainsRune(set, c) }
+		if in, err = r.runeSet(set); err != nil {
+			return "", err
+		}
 	}
 	if left {
 		s = strings.TrimLeftFunc(s, in)
@@ -218,6 +220,19 @@ func strip(s string, chars Value, left, right bool) (string, error) {
 		s = strings.TrimRightFunc(s, in)
 	}
 	return s, nil
+}
+
+// runeSet holds for the characters of s. A long s has to be as quick as a short one.
+func (r *run) runeSet(s string) (func(c rune) bool, error) {
+	const short = 16
+	if len(s) <= short {
+		return func(c rune) bool { return strings.ContainsRune(s, c) }, nil
+	}
+	set := make([]uint64, utf8.MaxRune/64+1)
+	for _, c := range s {
+		set[c/64] |= 1 << (c % 64)
+	}
+	return func(c rune) bool { return set[c/64]>>(c%64)&1 == 1 }, r.scan(len(s) + 8*len(set))
 }
 
 func zfill(r *run, s string, a []Value) (string, error) {
@@ -233,9 +248,9 @@ func zfill(r *run, s string, a []Value) (string, error) {
 	return sign + out, err
 }
 
-// strings makes a list of strings like self.
+// strings makes a list of strings like self; who calls it has paid.
 func (r *run) strings(self Value, parts []string) (Value, error) {
-	if err := r.allocItems(2 * len(parts)); err != nil {
+	if err := r.step(len(parts)); err != nil {
 		return nil, err
 	}
 	items := make([]Value, len(parts))
@@ -259,7 +274,7 @@ func splitMethod(fromRight bool) func(r *run, a []Value) (Value, error) {
 			limit = len(s) + 1
 		}
 		if noneArg(a[1]) {
-			if err := r.allocItems(len(s)); err != nil {
+			if err := r.alloc(stringBytes * min(limit, countWords(s))); err != nil {
 				return nil, err
 			}
 			return r.strings(a[0], splitSpace(s, limit, fromRight))
@@ -272,7 +287,7 @@ func splitMethod(fromRight bool) func(r *run, a []Value) (Value, error) {
 			return nil, errors.New("empty separator")
 		}
 		n := min(limit, strings.Count(s, sep))
-		if err := r.allocItems(n); err != nil {
+		if err := r.alloc(stringBytes * n); err != nil {
 			return nil, err
 		}
 		if !fromRight {
@@ -286,6 +301,18 @@ func splitMethod(fromRight bool) func(r *run, a []Value) (Value, error) {
 		parts[0] = s
 		return r.strings(a[0], parts)
 	}
+}
+
+func countWords(s string) int {
+	n, inside := 0, false
+	for _, c := range s {
+		space := isSpace(c)
+		if !space && !inside {
+			n++
+		}
+		inside = !space
+	}
+	return n
 }
 
 // splitSpace splits at runs of white space, at most limit times.
@@ -326,7 +353,7 @@ func splitlinesMethod(r *run, a []Value) (Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.allocItems(strings.Count(s, "\n")); err != nil {
+	if err := r.alloc(stringBytes * count(s, isLineEnd)); err != nil {
 		return nil, err
 	}
 	return r.strings(a[0], splitLines(s, keep))

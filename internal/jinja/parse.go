@@ -225,20 +225,37 @@ func (p *parser) statement() ([]stmt, error) {
 	if tag.kind != tokName {
 		return nil, p.fail(tag.pos, "tag name expected")
 	}
-	parse := map[string]func(pos int) (stmt, error){
-		"for": p.forLoop, "if": p.ifTag, "set": p.set, "with": p.with, "macro": p.macro,
-		"call": p.callBlock, "filter": p.filterBlock, "block": p.block, "generation": p.generation,
-		"break": p.breakLoop, "continue": p.continueLoop,
-	}[tag.text]
+	var parse func(pos int) (stmt, error)
 	switch tag.text {
+	case "for":
+		parse = p.forLoop
+	case "if":
+		parse = p.ifTag
+	case "set":
+		parse = p.set
+	case "with":
+		parse = p.with
+	case "macro":
+		parse = p.macro
+	case "call":
+		parse = p.callBlock
+	case "filter":
+		parse = p.filterBlock
+	case "block":
+		parse = p.block
+	case "generation":
+		parse = p.generation
+	case "break":
+		parse = p.breakLoop
+	case "continue":
+		parse = p.continueLoop
 	case "include", "import", "from", "extends":
 		return nil, p.fail(tag.pos, "'%s' is refused: a chat template reads nothing", tag.text)
 	case "autoescape":
 		return nil, p.fail(tag.pos, "'autoescape' is not supported: the output of a chat template is no HTML")
 	case "print":
 		return p.print()
-	}
-	if parse == nil {
+	default:
 		return nil, p.lost(tag.text)
 	}
 	p.tags = append(p.tags, tag.text)
@@ -492,6 +509,9 @@ func (p *parser) signature(d *macroDef) error {
 		param, err := p.assignName()
 		if err != nil {
 			return err
+		}
+		if len(d.params) >= maxKeywords {
+			return p.fail(param.pos, "more than %d parameters", maxKeywords)
 		}
 		for _, other := range d.params {
 			if other.name == param.name {

@@ -64,13 +64,16 @@ func (p *parser) expression() (expr, error) {
 		return nil, err
 	}
 	slot := &x // where the innermost else part goes
-	for {
+	for nested := 0; ; nested++ {
 		ok, err := p.skipName("if")
 		if err != nil {
 			return nil, err
 		}
 		if !ok {
 			return x, nil
+		}
+		if nested >= defaultDepth {
+			return nil, p.fail(p.tok.pos, "conditions nest deeper than %d levels", defaultDepth)
 		}
 		c := &condExpr{then: *slot, pos: pos}
 		if c.test, err = p.or(); err != nil {
@@ -82,6 +85,7 @@ func (p *parser) expression() (expr, error) {
 			return nil, err
 		}
 		if ok {
+			nested-- // an else part continues a chain
 			pos = p.tok.pos
 			if c.other, err = p.or(); err != nil {
 				return nil, err

@@ -172,6 +172,9 @@ func (p *parser) argument(a *arguments, start int) (expr, error) {
 			if err := invalid(a.stars != nil); err != nil {
 				return nil, err
 			}
+			if len(a.names) >= maxKeywords {
+				return nil, p.fail(name.pos, "more than %d keyword arguments", maxKeywords)
+			}
 			if contains(a.names, name.text) {
 				return nil, p.fail(name.pos, "keyword argument repeated: %s", name.text)
 			}

@@ -33,20 +33,16 @@ func (r *run) printf(self Value, format string, args Value) (Value, error) {
 		used++
 		return list[used-1], nil
 	}
-	var b strings.Builder
-	put := func(s string) error {
-		b.WriteString(s)
-		return r.alloc(2 * len(s))
-	}
+	b := &textBuilder{r: r}
 	for rest := format; ; {
 		at := strings.IndexByte(rest, '%')
 		if at < 0 {
-			if err := put(rest); err != nil {
+			if err := b.put(rest); err != nil {
 				return nil, err
 			}
 			break
 		}
-		if err := put(rest[:at]); err != nil {
+		if err := b.put(rest[:at]); err != nil {
 			return nil, err
 		}
 		rest = rest[at+1:]
@@ -75,7 +71,7 @@ func (r *run) printf(self Value, format string, args Value) (Value, error) {
 		}
 		rest = rest[size:]
 		if spec.verb == '%' && size == 1 {
-			if err := put("%"); err != nil {
+			if err := b.put("%"); err != nil {
 				return nil, err
 			}
 			continue
@@ -89,7 +85,7 @@ func (r *run) printf(self Value, format string, args Value) (Value, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := put(s); err != nil {
+		if err := b.put(s); err != nil {
 			return nil, err
 		}
 	}
@@ -361,7 +357,8 @@ func formatFloat(f float64, verb byte, precision int, alt bool) string {
 	case math.IsInf(f, -1):
 		s = "-inf"
 	case lowerVerb == 'g':
-		s = formatGeneral(f, max(1, precision), alt)
+		precision = max(1, precision)
+		s = formatGeneral(f, precision, precision, alt)
 	default:
 		s = strconv.FormatFloat(f, lowerVerb, precision, 64)
 		if alt && precision == 0 {
@@ -378,22 +375,22 @@ func formatFloat(f float64, verb byte, precision int, alt bool) string {
 	return s
 }
 
-// formatGeneral is %g: the exponent form where the exponent is below -4 or not below the
-// precision; without alt, trailing zeros go.
-func formatGeneral(f float64, precision int, alt bool) string {
+// formatGeneral is %g: the exponent form where the exponent is below -4 or not below limit,
+// which is the precision; without alt, trailing zeros go.
+func formatGeneral(f float64, precision, limit int, alt bool) string {
+	if math.IsNaN(f) || math.IsInf(f, 0) {
+		return formatFloat(f, 'f', 0, false)
+	}
 	s := strconv.FormatFloat(f, 'e', precision-1, 64)
 	mantissa, exp, _ := strings.Cut(s, "e")
 	e, _ := strconv.Atoi(exp)
-	if f == 0 {
-		e = 0
-	}
 	trim := func(s string) string {
 		if alt || !strings.Contains(s, ".") {
 			return s
 		}
 		return strings.TrimRight(strings.TrimRight(s, "0"), ".")
 	}
-	if e < -4 || e >= precision {
+	if e < -4 || e >= limit {
 		return trim(mantissa) + "e" + exp
 	}
 	return trim(strconv.FormatFloat(f, 'f', precision-1-e, 64))

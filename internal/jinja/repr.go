@@ -25,29 +25,30 @@ func (r *run) str(v Value) (string, error) {
 
 // repr is Python's repr(v).
 func (r *run) repr(v Value) (string, error) {
-	var b strings.Builder
-	if err := r.writeRepr(&b, v, 0); err != nil {
+	b := &textBuilder{r: r}
+	if err := r.writeRepr(b, v, 0); err != nil {
 		return "", err
 	}
 	return b.String(), nil
 }
 
-func (r *run) writeRepr(b *strings.Builder, v Value, depth int) error {
+func (r *run) writeRepr(b *textBuilder, v Value, depth int) error {
 	if depth > maxDataDepth {
 		return errTooDeep
 	}
 	if err := r.step(1); err != nil {
 		return err
 	}
-	put := func(s string) error {
-		b.WriteString(s)
-		return r.alloc(len(s))
-	}
+	put := b.put
 	sequence := func(open string, items []Value, closing string) error {
-		b.WriteString(open)
+		if err := put(open); err != nil {
+			return err
+		}
 		for i, item := range items {
 			if i > 0 {
-				b.WriteString(", ")
+				if err := put(", "); err != nil {
+					return err
+				}
 			}
 			if err := r.writeRepr(b, item, depth+1); err != nil {
 				return err
@@ -59,7 +60,9 @@ func (r *run) writeRepr(b *strings.Builder, v Value, depth int) error {
 		if err := r.writeRepr(b, key, depth+1); err != nil {
 			return err
 		}
-		b.WriteString(": ")
+		if err := put(": "); err != nil {
+			return err
+		}
 		return r.writeRepr(b, value, depth+1)
 	}
 	switch v := v.(type) {
@@ -81,12 +84,12 @@ func (r *run) writeRepr(b *strings.Builder, v Value, depth int) error {
 	case floatValue:
 		return put(floatRepr(float64(v)))
 	case strValue:
-		if err := r.alloc(2 * len(v)); err != nil {
+		if err := r.alloc(len(v)); err != nil {
 			return err
 		}
 		return put(reprString(string(v)))
 	case markupValue:
-		if err := r.alloc(2 * len(v)); err != nil {
+		if err := r.alloc(len(v)); err != nil {
 			return err
 		}
 		return put("Markup(" + reprString(string(v)) + ")")
@@ -98,10 +101,14 @@ func (r *run) writeRepr(b *strings.Builder, v Value, depth int) error {
 		}
 		return sequence("(", v.items, ")")
 	case *dictValue:
-		b.WriteString("{")
+		if err := put("{"); err != nil {
+			return err
+		}
 		for i, k := range v.keys {
 			if i > 0 {
-				b.WriteString(", ")
+				if err := put(", "); err != nil {
+					return err
+				}
 			}
 			if err := pair(k, v.values[i]); err != nil {
 				return err
@@ -127,10 +134,14 @@ func (r *run) writeRepr(b *strings.Builder, v Value, depth int) error {
 		}
 		v.printing = true
 		defer func() { v.printing = false }()
-		b.WriteString("<Namespace {")
+		if err := put("<Namespace {"); err != nil {
+			return err
+		}
 		for i, name := range v.names {
 			if i > 0 {
-				b.WriteString(", ")
+				if err := put(", "); err != nil {
+					return err
+				}
 			}
 			if err := pair(strValue(name), v.attrs[name]); err != nil {
 				return err
@@ -233,9 +244,12 @@ func briefRepr(v Value) string {
 	case intValue:
 		return strconv.FormatInt(int64(v), 10)
 	case boolValue:
-		return map[bool]string{true: "True", false: "False"}[bool(v)]
+		if v {
+			return "True"
+		}
+		return "False"
 	case floatValue:
 		return floatRepr(float64(v))
 	}
-	return "of type " + v.typeName()
+	return "<" + v.typeName() + ">"
 }

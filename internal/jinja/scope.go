@@ -190,7 +190,7 @@ func errUnknown(op postfix) error {
 	if op.kind == opTest {
 		what = "test"
 	}
-	return fmt.Errorf("No %s named %s.", what, reprString(op.name)) //nolint:staticcheck // Jinja2's words
+	return fmt.Errorf("No %s named %s.", what, reprString(op.name))
 }
 
 func (r *resolver) bindTarget(s *scope, t target) {
@@ -290,7 +290,7 @@ func (r *resolver) bindStmt(s *scope, st stmt, soft bool) error {
 
 func (r *resolver) bindFor(s *scope, st *forStmt, soft bool) error {
 	if pos, ok := assignsLoop(st); ok {
-		return errorAt(r.source, pos, fmt.Errorf("Can't assign to special loop variable in for-loop target")) //nolint:staticcheck // Jinja2's words
+		return errorAt(r.source, pos, fmt.Errorf("Can't assign to special loop variable in for-loop target"))
 	}
 	if err := r.expressions(s, soft, st.iter); err != nil {
 		return err

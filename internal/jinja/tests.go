@@ -41,7 +41,7 @@ func init() {
 		return define(name, "value", func(_ *run, a []Value) (Value, error) {
 			s, ok := asStr(a[0])
 			if !ok {
-				_, err := hashKey(a[0], 0)
+				_, err := hashKey(a[0])
 				return boolValue(false), err
 			}
 			return boolValue((*all)[s] != nil), nil

@@ -35,27 +35,44 @@ func byteOffset(s string, n int) int {
 	return len(s)
 }
 
+// isLineEnd holds for the characters at which str.splitlines cuts.
+func isLineEnd(c rune) bool {
+	switch c {
+	case '\n', '\v', '\f', '\r', 0x1c, 0x1d, 0x1e, 0x85, 0x2028, 0x2029:
+		return true
+	}
+	return false
+}
+
+// count tells how many characters of s are such.
+func count(s string, is func(c rune) bool) int {
+	n := 0
+	for _, c := range s {
+		if is(c) {
+			n++
+		}
+	}
+	return n
+}
+
 // splitLines cuts s as Python's str.splitlines does.
 func splitLines(s string, keepEnds bool) []string {
 	var lines []string
 	start := 0
 	for i, c := range s {
-		switch c {
-		case '\n', '\v', '\f', '\r', 0x1c, 0x1d, 0x1e, 0x85, 0x2028, 0x2029:
-			if i < start { // the \n of \r\n
-				continue
-			}
-			end := i + utf8.RuneLen(c)
-			if strings.HasPrefix(s[i:], "\r\n") {
-				end++
-			}
-			if keepEnds {
-				lines = append(lines, s[start:end])
-			} else {
-				lines = append(lines, s[start:i])
-			}
-			start = end
+		if !isLineEnd(c) || i < start { // the \n of \r\n
+			continue
 		}
+		end := i + utf8.RuneLen(c)
+		if strings.HasPrefix(s[i:], "\r\n") {
+			end++
+		}
+		if keepEnds {
+			lines = append(lines, s[start:end])
+		} else {
+			lines = append(lines, s[start:i])
+		}
+		start = end
 	}
 	if start < len(s) {
 		lines = append(lines, s[start:])

@@ -3,14 +3,13 @@ package jinja
 import (
 	"fmt"
 	"math"
-	"strings"
 	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // jsonWriter writes values as Python's json.dumps does.
 type jsonWriter struct {
-	r        *run
-	b        strings.Builder
+	textBuilder
 	ascii    bool
 	pretty   bool
 	indent   string
@@ -21,7 +20,7 @@ type jsonWriter struct {
 
 // filterToJSON is transformers' tojson: json.dumps with non-ASCII text as it is.
 func filterToJSON(r *run, a []Value) (Value, error) {
-	w := &jsonWriter{r: r, itemSep: ", ", keySep: ": "}
+	w := &jsonWriter{textBuilder: textBuilder{r: r}, itemSep: ", ", keySep: ": "}
 	var err error
 	if w.ascii, err = r.boolArg(a[1]); err != nil {
 		return nil, err
@@ -61,15 +60,7 @@ func filterToJSON(r *run, a []Value) (Value, error) {
 	if err := w.value(a[0], 0); err != nil {
 		return nil, err
 	}
-	return strValue(w.b.String()), nil
-}
-
-func (w *jsonWriter) put(s string) error {
-	if err := w.r.alloc(len(s)); err != nil {
-		return err
-	}
-	w.b.WriteString(s)
-	return nil
+	return strValue(w.String()), nil
 }
 
 // line starts a line of the given depth.
@@ -80,10 +71,12 @@ func (w *jsonWriter) line(depth int) error {
 	if err := w.put("\n"); err != nil {
 		return err
 	}
-	if len(w.indent) > 0 && depth > w.r.heap/len(w.indent) {
-		return w.r.alloc(-1)
+	for range depth {
+		if err := w.put(w.indent); err != nil {
+			return err
+		}
 	}
-	return w.put(strings.Repeat(w.indent, depth))
+	return nil
 }
 
 func (w *jsonWriter) value(v Value, depth int) error {
@@ -110,7 +103,7 @@ func (w *jsonWriter) value(v Value, depth int) error {
 		return err
 	}
 	if !ok {
-		return fmt.Errorf("Object of type %s is not JSON serializable", v.typeName()) //nolint:staticcheck // Python's words
+		return fmt.Errorf("Object of type %s is not JSON serializable", v.typeName())
 	}
 	return w.put(s)
 }
@@ -222,41 +215,61 @@ func (w *jsonWriter) dict(d *dictValue, depth int) error {
 
 // text writes a JSON string.
 func (w *jsonWriter) text(s string) error {
-	if err := w.r.alloc(len(s) + 2); err != nil {
+	size := len(s) + 2
+	for _, c := range s {
+		if n := len(w.escape(c)); n > 0 {
+			size += n - utf8.RuneLen(c)
+		}
+	}
+	if err := w.put(`"`); err != nil {
 		return err
 	}
-	w.b.WriteByte('"')
+	if w.b.Len()+size > w.r.limits.Output {
+		return w.r.alloc(-1)
+	}
+	w.b.Grow(size)
 	start := 0
 	for i, c := range s {
-		esc := ""
-		switch {
-		case c == '"' || c == '\\':
-			esc = `\` + string(c)
-		case c == '\n':
-			esc = `\n`
-		case c == '\r':
-			esc = `\r`
-		case c == '\t':
-			esc = `\t`
-		case c == '\b':
-			esc = `\b`
-		case c == '\f':
-			esc = `\f`
-		case c < ' ', w.ascii && c > '~' && c < 0x10000:
-			esc = fmt.Sprintf(`\u%04x`, c)
-		case w.ascii && c > '~':
-			hi, lo := utf16.EncodeRune(c)
-			esc = fmt.Sprintf(`\u%04x\u%04x`, hi, lo)
-		default:
+		esc := w.escape(c)
+		if esc == "" {
 			continue
 		}
-		w.b.WriteString(s[start:i])
+		if err := w.put(s[start:i]); err != nil {
+			return err
+		}
 		if err := w.put(esc); err != nil {
 			return err
 		}
-		start = i + len(string(c))
+		start = i + utf8.RuneLen(c)
 	}
-	w.b.WriteString(s[start:])
-	w.b.WriteByte('"')
-	return nil
+	if err := w.put(s[start:]); err != nil {
+		return err
+	}
+	return w.put(`"`)
+}
+
+// escape is how a character is written in a JSON string, "" if as it is.
+func (w *jsonWriter) escape(c rune) string {
+	switch {
+	case c == '"':
+		return `\"`
+	case c == '\\':
+		return `\\`
+	case c >= ' ' && (c <= '~' || !w.ascii):
+		return ""
+	case c == '\n':
+		return `\n`
+	case c == '\r':
+		return `\r`
+	case c == '\t':
+		return `\t`
+	case c == '\b':
+		return `\b`
+	case c == '\f':
+		return `\f`
+	case c < 0x10000:
+		return fmt.Sprintf(`\u%04x`, c)
+	}
+	hi, lo := utf16.EncodeRune(c)
+	return fmt.Sprintf(`\u%04x\u%04x`, hi, lo)
 }

@@ -3,6 +3,7 @@ package jinja
 import (
 	"fmt"
 	"math/big"
+	"unicode/utf8"
 )
 
 // Value is a value of a template, with the behaviour of the Python type that typeName names.
@@ -231,6 +232,17 @@ func (r *run) iterate(v Value) (*iterator, error) {
 			return intValue(rng.start + (i-1)*rng.step), nil
 		}}, nil
 	}
+	if s, ok := asStr(v); ok {
+		return &iterator{kind: "str_iterator", next: func() (Value, error) {
+			if s == "" {
+				return nil, nil
+			}
+			_, size := utf8.DecodeRuneInString(s)
+			c := s[:size]
+			s = s[size:]
+			return strValue(c), nil
+		}}, nil
+	}
 	items, err := r.items(v)
 	if err != nil {
 		return nil, err
@@ -258,10 +270,11 @@ func (r *run) items(v Value) ([]Value, error) {
 		return r.collect(v)
 	case strValue, markupValue:
 		s, _ := asStr(v)
-		if err := r.allocItems(2 * len(s)); err != nil {
+		n := utf8.RuneCountInString(s)
+		if err := r.alloc(stringBytes * n); err != nil {
 			return nil, err
 		}
-		items := make([]Value, 0, len(s))
+		items := make([]Value, 0, n)
 		for _, c := range s {
 			items = append(items, strValue(string(c)))
 		}

@@ -38,7 +38,9 @@ func TestSameBits(t *testing.T) {
 	forEachBackend(t, func(t *testing.T, be compute.Backend) {
 		rng := rand.New(rand.NewPCG(1, 2))
 		all := rows(t)
-		mbs := [][]pack.Row{all[:2], all[2:4], {all[4%len(all)], all[0]}}
+		n := len(all[1].IDs) - 2
+		prefix := pack.Row{IDs: all[1].IDs[:n], Labels: all[1].Labels[:n]} // its node has targets and children
+		mbs := [][]pack.Row{all[:2], all[2:4], {all[4%len(all)], all[0]}, {prefix}}
 		want, step := gradients(t, be, mbs, true, false, 0, 0.1)
 		for range 4 {
 			limit := step.MinRows() + rng.IntN(len(step.IDs)-step.MinRows()+1)
@@ -48,8 +50,7 @@ func TestSameBits(t *testing.T) {
 			}
 		}
 		unshared, _ := gradients(t, be, mbs, false, false, 0, 0.1)
-		n := len(step.Targets)
-		if e := relative(unshared, want[n:]); e > 1e-5 {
+		if e := relative(unshared, want[len(step.Targets):]); e > 1e-5 {
 			t.Errorf("without sharing: relative difference %g", e)
 		}
 	})

@@ -14,19 +14,18 @@ type Cache struct {
 	n      int // tokens in the cache
 }
 
-// NewCache makes room for rows tokens, of which up to chunk are computed at a time.
-func (m *Model) NewCache(rows, chunk int) *Cache {
-	rows, chunk = max(rows, 1), max(1, min(rows, chunk))
-	c := &Cache{m: m, s: &State{Layers: make([]Acts, len(m.Layers))}, chunk: chunk, rows: rows}
+// NewCache returns an empty cache without room. Up to chunk tokens are computed at a time.
+func (m *Model) NewCache(chunk int) *Cache {
+	c := &Cache{m: m, s: &State{Layers: make([]Acts, len(m.Layers))}, chunk: chunk}
 	c.logits, c.out = m.be.Alloc(1, m.VocabSize), make([]float32, m.VocabSize)
-	hd, kvd := m.NumAttentionHeads*m.HeadDim, m.NumKeyValueHeads*m.HeadDim
+	hd := m.NumAttentionHeads * m.HeadDim
 	alloc := func(cols int) compute.Buffer { return m.be.Alloc(chunk, cols) }
 	xs := [2]compute.Buffer{alloc(m.HiddenSize), alloc(m.HiddenSize)} // input and output of a layer, in turn
 	one := Acts{Q: alloc(hd), Attn: alloc(hd), LSE: alloc(m.NumAttentionHeads), H: alloc(m.HiddenSize), Gate: alloc(m.IntermediateSize), Up: alloc(m.IntermediateSize)}
 	for i := range c.s.Layers {
 		a := &c.s.Layers[i]
 		*a = one
-		a.X, a.K, a.V = xs[i%2], m.be.Alloc(rows, kvd), m.be.Alloc(rows, kvd)
+		a.X = xs[i%2]
 		for j, l := range m.Layers[i].Linears() {
 			if l.LoRA != nil {
 				a.Low[j] = alloc(l.LoRA.A.Rows())
@@ -37,9 +36,26 @@ func (m *Model) NewCache(rows, chunk int) *Cache {
 	return c
 }
 
-// CacheBytes is the size of a cache's keys and values.
-func (c *Config) CacheBytes(rows int) int64 {
-	return int64(rows) * int64(c.NumHiddenLayers) * int64(c.NumKeyValueHeads*c.HeadDim) * 2 * 4
+// Reserve makes room for rows tokens in all. What is in the cache stays.
+func (c *Cache) Reserve(rows int) {
+	if rows <= c.rows {
+		return
+	}
+	be, cols := c.m.be, c.m.NumKeyValueHeads*c.m.HeadDim
+	filled := make([]float32, c.n*cols)
+	grown := func(old compute.Buffer) compute.Buffer {
+		b := be.Alloc(rows, cols)
+		if c.n > 0 {
+			be.Read(filled, old, 0)
+			be.Write(b, 0, filled)
+		}
+		return b
+	}
+	for i := range c.s.Layers {
+		a := &c.s.Layers[i]
+		a.K, a.V = grown(a.K), grown(a.V)
+	}
+	c.rows = rows
 }
 
 // Len is the number of tokens in the cache.

@@ -6,10 +6,18 @@ package llama
 
 import (
 	"fmt"
+	"slices"
 
 	"cria/internal/compute"
 	"cria/internal/safetensors"
 )
+
+// ProductElements is the number of elements of the frozen matrices that tokens are multiplied with: all projections and
+// the head.
+func (c *Config) ProductElements() int64 {
+	h, hd, kvd := int64(c.HiddenSize), int64(c.NumAttentionHeads*c.HeadDim), int64(c.NumKeyValueHeads*c.HeadDim)
+	return int64(c.NumHiddenLayers)*h*(2*hd+2*kvd+3*int64(c.IntermediateSize)) + int64(c.VocabSize)*h
+}
 
 // Layer is one transformer block.
 type Layer struct {
@@ -41,6 +49,12 @@ type Model struct {
 
 // Backend returns the backend that holds the weights.
 func (m *Model) Backend() compute.Backend { return m.be }
+
+// StoredDType is the element type of the projections in a model's files, of one for all.
+func StoredDType(f *safetensors.File) safetensors.DType {
+	t, _ := f.Tensor("model.layers.0.self_attn.q_proj.weight")
+	return t.DType
+}
 
 // Load takes the weights of a Hugging Face model directory onto a backend. The mapped file must stay open as long as
 // the model is used.
@@ -87,7 +101,7 @@ func (l *loader) tensor(name string, shape ...int) (t safetensors.Tensor) {
 		l.err = fmt.Errorf("the model's files have no tensor %s, which its config.json asks for; fetch the model again", name)
 		return t
 	}
-	if fmt.Sprint(t.Shape) != fmt.Sprint(shape) {
+	if !slices.Equal(t.Shape, shape) {
 		l.err = fmt.Errorf("tensor %s has shape %v, config.json asks for %v", name, t.Shape, shape)
 	}
 	return t

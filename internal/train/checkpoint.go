@@ -63,7 +63,7 @@ func (l *Loop) save(epoch float64) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("the checkpoint of step %d could not be written: %w; earlier checkpoints in %s are untouched", l.step, err, l.OutputDir)
 	}
-	l.saved = l.step
+	l.newest = dir
 	return dir, l.rotate()
 }
 
@@ -77,7 +77,7 @@ func (l *Loop) rotate() error {
 		return err
 	}
 	for _, step := range cps[min(len(cps), l.SaveTotalLimit):] {
-		if step < l.saved {
+		if step < l.step {
 			if err := disk.RemoveDir(l.FS, filepath.Join(l.OutputDir, checkpointName(step))); err != nil {
 				return fmt.Errorf("an old checkpoint could not be deleted: %w", err)
 			}
@@ -89,7 +89,7 @@ func (l *Loop) rotate() error {
 // saveFinal copies the last checkpoint's result into output_dir itself, where peft looks for it. The adapter's weights
 // come last: an output_dir with adapter_model.safetensors is a finished one.
 func (l *Loop) saveFinal() error {
-	from := filepath.Join(l.OutputDir, checkpointName(l.step))
+	from := l.newest
 	m, err := disk.ReadManifest(l.FS, from)
 	if err != nil {
 		return err
@@ -148,8 +148,8 @@ func (l *Loop) writeAdapter(w *disk.DirWriter, epoch float64) error {
 
 func (l *Loop) writeOptimizer(w *disk.DirWriter) error {
 	var ts []safetensors.Tensor
-	for _, p := range l.params {
-		ts = append(ts, l.momentTensor("exp_avg."+p.name, p.M), l.momentTensor("exp_avg_sq."+p.name, p.V))
+	for i, p := range l.params {
+		ts = append(ts, l.momentTensor("exp_avg."+l.names[i], p.M), l.momentTensor("exp_avg_sq."+l.names[i], p.V))
 	}
 	f, err := w.Create(optimizerFile)
 	if err != nil {
@@ -193,11 +193,11 @@ func (l *Loop) load(dir string) error {
 		return err
 	}
 	defer f.Close()
-	for _, p := range l.params {
+	for i, p := range l.params {
 		for key, b := range map[string]compute.Buffer{"exp_avg.": p.M, "exp_avg_sq.": p.V} {
-			t, ok := f.Tensor(key + p.name)
+			t, ok := f.Tensor(key + l.names[i])
 			if !ok || !slices.Equal(t.Shape, []int{b.Rows(), b.Cols()}) {
-				return fmt.Errorf("%s: tensor %s%s is missing or has another shape", filepath.Join(dir, optimizerFile), key, p.name)
+				return fmt.Errorf("%s: tensor %s%s is missing or has another shape", filepath.Join(dir, optimizerFile), key, l.names[i])
 			}
 			v, err := t.Float32s()
 			if err != nil {
@@ -206,7 +206,7 @@ func (l *Loop) load(dir string) error {
 			l.Model.Backend().Write(b, 0, v)
 		}
 	}
-	l.step, l.saved, l.pending, l.total, l.history = st.Step, st.Step, st.Pending, st.Total, ts.History
+	l.step, l.newest, l.pending, l.total, l.history = st.Step, dir, st.Pending, st.Total, ts.History
 	return nil
 }
 

@@ -47,11 +47,45 @@ type Config struct {
 	OnProgress func(Progress)
 }
 
+// pack turns a step of the plan into its trie.
+func (c *Config) pack(plan data.Step) *pack.Step {
+	mbs := make([][]pack.Row, len(plan.MicroBatches))
+	for i, mb := range plan.MicroBatches {
+		mbs[i] = make([]pack.Row, len(mb))
+		for k, r := range mb {
+			mbs[i][k] = c.Rows[r]
+		}
+	}
+	return pack.NewStep(mbs, c.Reduction, c.Accumulation, c.Share)
+}
+
+// largest is what the largest steps of a run need.
+type largest struct {
+	rows    int // of activations, where a step is one pass
+	minRows int // of activations, where passes are as small as can be
+	targets int
+}
+
+// largest looks at all steps, so that memory is planned and allocated once.
+func (c *Config) largest() (n largest) {
+	for i := range c.Steps.Len() {
+		s := c.pack(c.Steps.At(i))
+		n.rows, n.minRows, n.targets = max(n.rows, len(s.IDs)), max(n.minRows, s.MinRows()), max(n.targets, len(s.Targets))
+	}
+	return n
+}
+
 // New allocates the run's memory and attaches the adapter to the model.
-func New(c Config) (*Loop, error) {
+func New(c Config) (*Loop, error) { return newLoop(c, c.largest()) }
+
+func newLoop(c Config, n largest) (*Loop, error) {
 	l := &Loop{Config: c}
 	be := c.Model.Backend()
 	for _, m := range c.Adapter.Modules {
+		if c.Optimizer.BFloat16 {
+			roundBFloat16(m.A)
+			roundBFloat16(m.B)
+		}
 		lo, err := c.Model.Attach(m.Layer, m.Kind, m.R, m.A, m.B, m.Scale, true)
 		if err != nil {
 			return nil, err
@@ -62,21 +96,22 @@ func New(c Config) (*Loop, error) {
 			w, g   compute.Buffer
 		}{{".lora_A.weight", lo.A, lo.DA}, {".lora_B.weight", lo.Bt, lo.DB}} {
 			p := compute.Param{W: t.w, G: t.g, M: be.Alloc(t.w.Rows(), t.w.Cols()), V: be.Alloc(t.w.Rows(), t.w.Cols())}
-			l.params = append(l.params, trained{"base_model.model." + m.Name + t.suffix, p})
+			l.params, l.grads, l.names = append(l.params, p), append(l.grads, p.G), append(l.names, "base_model.model."+m.Name+t.suffix)
 		}
 	}
-	// The largest step decides what is allocated, once.
-	rows, targets := 0, 0
-	for i := range c.Steps.Len() {
-		step, _, need, err := l.pack(c.Steps.At(i))
-		if err != nil {
-			return nil, err
-		}
-		rows, targets = max(rows, need), max(targets, len(step.Targets))
+	if c.MaxRows > 0 {
+		n.rows = min(n.rows, c.MaxRows)
 	}
-	l.state = c.Model.NewState(max(rows, 1), c.Recompute)
-	l.loss = be.Alloc(1, max(targets, 1))
+	l.state = c.Model.NewState(max(n.rows, 1), c.Recompute)
+	l.loss, l.nll = be.Alloc(1, max(n.targets, 1)), make([]float32, n.targets)
 	return l, nil
+}
+
+// roundBFloat16 does what peft does to an adapter beside a bfloat16 model.
+func roundBFloat16(x []float32) {
+	for i := range x {
+		x[i] = compute.RoundBFloat16(x[i])
+	}
 }
 
 // Step is the number of optimizer steps made so far.

@@ -17,16 +17,19 @@ import (
 // Loop is a training run. Run takes it from its step to the last one.
 type Loop struct {
 	Config
-	loras  []*compute.LoRA // of Adapter.Modules
-	params []trained
+	loras  []*compute.LoRA  // of Adapter.Modules
+	params []compute.Param  // lora_A and lora_B of each
+	grads  []compute.Buffer // of params
+	names  []string         // of params, PEFT's, as in adapter_model.safetensors
 	state  *llama.State
 	loss   compute.Buffer // (1, targets of a step)
+	nll    []float32      // loss as read from the backend
 
 	step    int      // optimizer steps made
 	pending lossSum  // since the last log line
 	total   lossSum  // of the whole run
 	history []Record // trainer_state.json's log_history
-	saved   int      // step of the newest checkpoint
+	newest  string   // directory of the newest checkpoint
 
 	started  time.Time
 	fromStep int
@@ -36,12 +39,6 @@ type Loop struct {
 type lossSum struct {
 	Sum   float64 `json:"sum"`
 	Steps int     `json:"steps"`
-}
-
-// trained is one LoRA tensor with its gradient and moments. AdamW needs no more of it.
-type trained struct {
-	name string // PEFT's, as in adapter_model.safetensors
-	compute.Param
 }
 
 // Progress is what a run tells while it goes: after every step.
@@ -105,28 +102,28 @@ func (l *Loop) Run(ctx context.Context) error {
 // trainStep makes one optimizer step.
 func (l *Loop) trainStep() (*Progress, error) {
 	be, plan := l.Model.Backend(), l.Steps.At(l.step)
-	step, runs, _, err := l.pack(plan)
+	step := l.pack(plan)
+	runs, _, err := step.Plan(l.MaxRows)
 	if err != nil {
 		return nil, err
 	}
-	grads := l.gradients()
-	for _, g := range grads {
+	for _, g := range l.grads {
 		be.Zero(g, compute.Span{To: g.Rows()})
 	}
-	drop := compute.NewDropout(l.Dropout, uint64(l.Seed), l.step+1)
+	drop := compute.NewDropout(l.Dropout, l.Seed, l.step+1)
 	l.Model.RunStep(l.state, runs, drop, l.loss)
 
 	loss, err := l.readLoss(step, plan)
 	if err != nil {
 		return nil, err
 	}
-	norm, scale, err := l.clip(be.SumSquares(grads), plan)
+	norm, scale, err := l.clip(be.SumSquares(l.grads), plan)
 	if err != nil {
 		return nil, err
 	}
 	o := l.Optimizer
 	o.LR, o.Step, o.GradScale = l.Schedule.At(l.step), l.step+1, scale
-	be.Update(l.trainedParams(), o)
+	be.Update(l.params, o)
 	l.step++
 
 	l.tokens += step.Tokens
@@ -147,22 +144,9 @@ func (s *lossSum) add(loss float64) {
 	s.Steps++
 }
 
-// pack turns a step of the plan into passes, which need some rows of activations.
-func (l *Loop) pack(plan data.Step) (step *pack.Step, runs []pack.Run, need int, err error) {
-	mbs := make([][]pack.Row, len(plan.MicroBatches))
-	for i, mb := range plan.MicroBatches {
-		for _, r := range mb {
-			mbs[i] = append(mbs[i], l.Rows[r])
-		}
-	}
-	step = pack.NewStep(mbs, l.Reduction, l.Accumulation, l.Share)
-	runs, need, err = step.Plan(l.MaxRows)
-	return step, runs, need, err
-}
-
 // readLoss is the weighted sum of the step's losses, added in canonical order.
 func (l *Loop) readLoss(step *pack.Step, plan data.Step) (float64, error) {
-	nll := make([]float32, len(step.Targets))
+	nll := l.nll[:len(step.Targets)]
 	l.Model.Backend().Read(nll, l.loss, 0)
 	var sum float64
 	bad := map[int32]bool{}
@@ -183,7 +167,7 @@ func (l *Loop) clip(squares []float64, plan data.Step) (norm float64, scale floa
 	var sum float64
 	for i, s := range squares {
 		if math.IsNaN(s) || math.IsInf(s, 0) {
-			return 0, 0, &NonFiniteError{l.step + 1, "the gradient of " + l.params[i].name, l.where(plan, nil)}
+			return 0, 0, &NonFiniteError{l.step + 1, "the gradient of " + l.names[i], l.where(plan, nil)}
 		}
 		sum += s
 	}
@@ -204,20 +188,6 @@ func (l *Loop) where(plan data.Step, only map[int32]bool) (out []string) {
 			}
 			n++
 		}
-	}
-	return out
-}
-
-func (l *Loop) gradients() (out []compute.Buffer) {
-	for _, p := range l.params {
-		out = append(out, p.G)
-	}
-	return out
-}
-
-func (l *Loop) trainedParams() (out []compute.Param) {
-	for _, p := range l.params {
-		out = append(out, p.Param)
 	}
 	return out
 }

@@ -15,7 +15,6 @@ import (
 	"cria/internal/chat"
 	"cria/internal/compute"
 	"cria/internal/compute/cpu"
-	"cria/internal/compute/cpu/kernels"
 	"cria/internal/data"
 	"cria/internal/disk"
 	"cria/internal/llama"
@@ -48,10 +47,9 @@ type Job struct {
 // Parameters counts as peft's get_nb_trainable_parameters: the adapter's elements, and all of the model's with them.
 func (j *Job) Parameters() (trainable, all int) {
 	c := j.Model.Config
-	h, hd, kvd := c.HiddenSize, c.NumAttentionHeads*c.HeadDim, c.NumKeyValueHeads*c.HeadDim
-	all = c.VocabSize*h + h + c.NumHiddenLayers*(h*(2*hd+2*kvd)+3*h*c.IntermediateSize+2*h)
+	all = int(c.ProductElements()) + (2*c.NumHiddenLayers+1)*c.HiddenSize // matrices and norms
 	if !c.TieWordEmbeddings {
-		all += c.VocabSize * h
+		all += c.VocabSize * c.HiddenSize
 	}
 	trainable = j.Adapter.NumParameters()
 	return trainable, all + trainable
@@ -73,7 +71,7 @@ func Prepare(ctx context.Context, r *recipe.Recipe, o Options) (_ *Job, err erro
 	if o.Info == nil {
 		o.Info = func(string) {}
 	}
-	j := &Job{Recipe: r}
+	j := &Job{Recipe: r, baseHash: sync.OnceValue(func() string { return hashBase(r.Model) })}
 	defer func() {
 		if err != nil {
 			j.Close()
@@ -125,7 +123,7 @@ func Prepare(ctx context.Context, r *recipe.Recipe, o Options) (_ *Job, err erro
 		return nil, err
 	}
 	j.closers = append(j.closers, weights.Close)
-	mem := planMemory(cfg, r, j.DType)
+	mem := planMemory(cfg, llama.StoredDType(weights), r, j.DType)
 	be := cpu.New(cpu.Options{Threads: r.Threads, DType: j.DType, MapWeights: mem.mapWeights})
 	j.closers = append(j.closers, func() error { be.Close(); return nil })
 	j.Threads = be.Threads()
@@ -134,7 +132,6 @@ func Prepare(ctx context.Context, r *recipe.Recipe, o Options) (_ *Job, err erro
 		return nil, err
 	}
 
-	j.baseHash = sync.OnceValue(func() string { return hashBase(r.Model) })
 	c := Config{Model: model, Adapter: ad, Rows: rows, Where: where, Steps: steps,
 		BatchSize: r.PerDeviceTrainBatchSize, Accumulation: r.GradientAccumulationSteps, Reduction: pack.Reduction(r.LossReduction),
 		Share: r.SharePrefix != "false", Dropout: r.LoRA.LoraDropout, Seed: r.Seed,
@@ -148,7 +145,8 @@ func Prepare(ctx context.Context, r *recipe.Recipe, o Options) (_ *Job, err erro
 	c.BaseHash = j.baseHash
 	rowsHash := hashRows(rows)
 	c.Identity = func() map[string]string { return identity(r, j.DType, rowsHash, j.baseHash()) }
-	if c.MaxRows, c.Recompute, err = mem.rows(&c); err != nil {
+	largest := c.largest()
+	if c.MaxRows, c.Recompute, err = mem.rows(&c, largest); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
@@ -161,7 +159,7 @@ func Prepare(ctx context.Context, r *recipe.Recipe, o Options) (_ *Job, err erro
 		return nil, err
 	}
 	go j.baseHash() // beside the first steps
-	if j.Loop, err = New(c); err != nil {
+	if j.Loop, err = newLoop(c, largest); err != nil {
 		return nil, err
 	}
 	if checkpoint != "" {
@@ -317,7 +315,7 @@ func (j *Job) initialAdapter(cfg *llama.Config, checkpoint string) (*adapter.Ada
 		if err := a.CheckRecipe(wanted(r), cfg); err != nil {
 			return nil, r.Errorf("adapter", "%v", err)
 		}
-		if a.BaseSHA256 != "" && a.BaseSHA256 != hashBase(r.Model) {
+		if a.BaseSHA256 != "" && a.BaseSHA256 != j.baseHash() {
 			return nil, r.Errorf("adapter", "%s was trained on other weights than those in %s (their SHA-256 differ)", r.Adapter, r.Model)
 		}
 		a.Config.LoraDropout, a.Config.BaseModelNameOrPath = r.LoRA.LoraDropout, r.Model
@@ -387,10 +385,7 @@ func chooseDType(r *recipe.Recipe, checkpoint string) (compute.DType, error) {
 			return compute.DType(d), nil
 		}
 	}
-	if kernels.Best() >= kernels.AVX512BF16 {
-		return compute.BFloat16, nil
-	}
-	return compute.Float32, nil
+	return cpu.FasterDType(), nil
 }
 
 // schedule is the recipe's, with the defaults of transformers.

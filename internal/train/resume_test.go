@@ -1,6 +1,7 @@
 package train
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"cria/internal/compute"
 	"cria/internal/disk"
 	"cria/internal/recipe"
 )
@@ -105,6 +107,29 @@ func TestResumeEveryStep(t *testing.T) {
 			t.Errorf("resumed from step %d with %v: other bits", step, over[2:])
 		}
 	}
+	// The last checkpoint has nothing left to train: another output_dir gets its adapter.
+	last := filepath.Join(r.OutputDir, checkpointName(steps[0]))
+	again := filepath.Join(dir, "again")
+	j, err := Prepare(context.Background(), tinyRecipe(t, dir, "save_steps=1", "resume_from_checkpoint="+last, "output_dir="+again), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	if err := j.Run(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(filepath.Join(again, adapterFile)); err != nil || !bytes.Equal(b, mustRead(t, filepath.Join(last, adapterFile))) {
+		t.Errorf("a finished run, resumed elsewhere: another adapter, %v", err)
+	}
+}
+
+func mustRead(t testing.TB, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 func TestInterruptAndResume(t *testing.T) {
@@ -255,5 +280,29 @@ func TestFullDisk(t *testing.T) {
 	}
 	if got := finish(t, tinyRecipe(t, dir, "resume_from_checkpoint=true"), Options{}); got != want {
 		t.Error("resumed after a full disk: other bits")
+	}
+}
+
+// With adapter_dtype: bfloat16 the adapter has bfloat16 values from the first step on, as peft casts a fresh adapter and a
+// loaded one to the base model's type.
+func TestBFloat16AdapterFromTheStart(t *testing.T) {
+	j, err := Prepare(context.Background(), tinyRecipe(t, t.TempDir(), "adapter_dtype=bfloat16"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	for step := range 2 {
+		for i, p := range j.params {
+			v := make([]float32, p.W.Rows()*p.W.Cols())
+			j.Model.Backend().Read(v, p.W, 0)
+			for _, x := range v {
+				if x != compute.RoundBFloat16(x) {
+					t.Fatalf("%s after %d steps: %v", j.names[i], step, x)
+				}
+			}
+		}
+		if _, err := j.trainStep(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
