@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -105,6 +106,9 @@ func (a *answerFlags) start(cmd *cobra.Command, args []string) (*generate.Chat, 
 	set(f, "top-p", &a.topP, d.TopP)
 	set(f, "min-p", &a.minP, d.MinP)
 	set(f, "repetition-penalty", &a.penalty, d.RepetitionPenalty)
+	if d.DoSample != nil && !*d.DoSample && !slices.ContainsFunc([]string{"temperature", "top-k", "top-p", "min-p", "seed"}, f.Changed) {
+		a.greedy = true
+	}
 	if !f.Changed("seed") {
 		a.seed = rand.Uint64()
 	}

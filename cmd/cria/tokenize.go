@@ -145,11 +145,7 @@ func decodeIDs(ui *ui, tok *tokenizer.Tokenizer, list string, asJSON bool) error
 
 // visible is a token with every character of it shown.
 func visible(tok *tokenizer.Tokenizer, id int32) string {
-	text := tok.Decode([]int32{id}, false)
-	if strings.ContainsRune(text, utf8.RuneError) {
-		spelling, _ := tok.Token(id)
-		text = unspell(spelling)
-	}
+	text := tok.Bytes(id)
 	var b strings.Builder
 	for len(text) > 0 {
 		r, n := utf8.DecodeRuneInString(text)
@@ -168,28 +164,4 @@ func visible(tok *tokenizer.Tokenizer, id int32) string {
 		text = text[n:]
 	}
 	return b.String()
-}
-
-// unspell turns a token of a byte-level vocabulary into its bytes: GPT-2's bytes_to_unicode spells a printable byte of
-// Latin-1 as itself and the other 68, in order, as U+0100 and up.
-func unspell(spelling string) string {
-	byRune := map[rune]byte{}
-	next := rune(256)
-	for b := range 256 {
-		r := rune(b)
-		if b < '!' || b > '~' && b < 0xa1 || b == 0xad {
-			r = next
-			next++
-		}
-		byRune[r] = byte(b)
-	}
-	var out []byte
-	for _, r := range spelling {
-		b, ok := byRune[r]
-		if !ok {
-			return spelling
-		}
-		out = append(out, b)
-	}
-	return string(out)
 }

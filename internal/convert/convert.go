@@ -26,6 +26,16 @@ type Source struct {
 	SHA256 string `json:"sha256"` // of the file, lower-case hexadecimal
 }
 
+// CheckGGUF makes the checks of ImportGGUF that do not read the weights.
+func CheckGGUF(path string) error {
+	f, err := gguf.Open(path)
+	if err != nil {
+		return err
+	}
+	_, _, err = readGGUF(f, path)
+	return errors.Join(err, f.Close())
+}
+
 // ImportGGUF writes the Llama model in the GGUF file at path as the new
 // directory outDir: config.json, generation_config.json, model.safetensors in
 // bfloat16, tokenizer.json, tokenizer_config.json, special_tokens_map.json, and
@@ -47,18 +57,9 @@ func ImportGGUF(ctx context.Context, path, outDir string, progress func(done, to
 }
 
 func importGGUF(ctx context.Context, f *gguf.File, path, outDir string, progress func(done, total int64)) error {
-	fail := func(err error) error { return fmt.Errorf("%s: %w", path, err) }
-	m, err := readModel(f)
+	m, files, err := readGGUF(f, path)
 	if err != nil {
-		return fail(err)
-	}
-	v, err := readVocabulary(f, m.VocabSize)
-	if err != nil {
-		return fail(err)
-	}
-	files, err := m.files(v)
-	if err != nil {
-		return fail(err)
+		return err
 	}
 	source := Source{Format: "gguf", Name: filepath.Base(path)}
 	if source.SHA256, err = fileSHA256(ctx, path); err != nil {
@@ -72,9 +73,27 @@ func importGGUF(ctx context.Context, f *gguf.File, path, outDir string, progress
 	case errors.Is(err, fs.ErrExist):
 		return fmt.Errorf("%s exists already; delete it or name another directory: %w", outDir, err)
 	case err != nil:
-		return fail(err)
+		return fmt.Errorf("%s: %w", path, err)
 	}
 	return nil
+}
+
+// readGGUF makes everything of a directory but its weights.
+func readGGUF(f *gguf.File, path string) (*model, map[string][]byte, error) {
+	fail := func(err error) (*model, map[string][]byte, error) { return nil, nil, fmt.Errorf("%s: %w", path, err) }
+	m, err := readModel(f)
+	if err != nil {
+		return fail(err)
+	}
+	v, err := readVocabulary(f, m.VocabSize)
+	if err != nil {
+		return fail(err)
+	}
+	files, err := m.files(v)
+	if err != nil {
+		return fail(err)
+	}
+	return m, files, nil
 }
 
 // publish is the one place where files are written.

@@ -1,8 +1,6 @@
 package inspect
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -77,22 +75,10 @@ func (r *Report) gguf(size int64) {
 	g.Template = text("tokenizer.chat_template") != ""
 	tokens, _ := gguf.Get[[]string](f, "tokenizer.ggml.tokens")
 	g.Tokens = len(tokens)
-	if err := importable(r.Path); err != nil {
+	if err := convert.CheckGGUF(r.Path); err != nil {
 		r.problem("cria cannot import it: %v", err)
 	}
 	g.Importable = len(r.Problems) == 0
-}
-
-// importable makes the checks of an import. An import whose context has ended stops after them, before it reads the
-// weights or writes anything.
-func importable(path string) error {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	err := convert.ImportGGUF(ctx, path, "", nil)
-	if errors.Is(err, context.Canceled) {
-		return nil
-	}
-	return err
 }
 
 // short is a metadata value on one line.

@@ -78,7 +78,7 @@ type postfix struct {
 	name    string // of the attribute, filter or test
 	negated bool   // is not
 	index   expr
-	slice   [3]expr // start, stop, step; each may be nil
+	slice   *[3]expr // start, stop, step; each may be nil
 	args    *arguments
 	fn      *native // the filter or test, nil if it does not exist
 	pos     int
@@ -102,6 +102,9 @@ type arguments struct {
 	values      []expr
 	star, stars expr
 }
+
+// noArguments is what filters and tests without parentheses are called with.
+var noArguments = &arguments{}
 
 // Targets of assignments.
 type (

@@ -14,18 +14,20 @@ const (
 	defaultTime   = time.Second
 
 	maxSource    = 1 << 20 // bytes of a template; the largest known have about 60 KB
+	maxTokens    = 1 << 17 // of a template; the largest known have about 20,000
 	maxDataDepth = 512     // nesting of values; CPython gives up near 1,000
 	maxIntBits   = 1 << 16 // of an integer
 	maxIntDigits = 4300    // of an integer as text, as CPython
 	maxKeywords  = 256     // keyword arguments of a call, parameters of a macro
 	maxRange     = 100_000 // items of a range, as Jinja2's sandbox
 
-	heapFactor    = 3    // heap budget = heapFactor x Limits.Output
-	bytesPerStep  = 256  // a step pays for scanning this many bytes
-	stepsPerClock = 2048 // how often the clock is read
-	slotsPerStep  = 8    // variables that a step sets
-	valueBytes    = 16   // one Value in a list
-	stringBytes   = 48   // one string in a list, without its text
+	leastHeap     = 1 << 16 // what templates may build even where the output is tiny
+	heapFactor    = 3       // heap budget, in sizes of the largest string
+	bytesPerStep  = 256     // a step pays for scanning this many bytes
+	stepsPerClock = 2048    // how often the clock is read
+	slotsPerStep  = 8       // variables that a step sets
+	valueBytes    = 16      // one Value in a list
+	stringBytes   = 48      // one string in a list, without its text
 )
 
 // run is the state of one rendering.
@@ -40,6 +42,7 @@ type run struct {
 	last capture // the last captured text with generation spans
 
 	limits    Limits
+	largest   int // bytes of one string or list
 	steps     int // left
 	heap      int // bytes left
 	sinceRead int // steps since the clock was read
@@ -80,7 +83,8 @@ func newRun(t *Template, vars map[string]any, opts Options) *run {
 	}
 	return &run{
 		tmpl: t, vars: vars, resolved: map[string]Value{}, exported: map[string]Value{}, now: now,
-		out: &buffer{root: true}, limits: l, steps: l.Steps, heap: heapFactor * l.Output,
+		out: &buffer{root: true}, limits: l, steps: l.Steps,
+		largest: max(l.Output, leastHeap), heap: heapFactor * max(l.Output, leastHeap),
 		deadline: time.Now().Add(l.Time),
 	}
 }
@@ -106,11 +110,11 @@ func (r *run) scan(n int) error { return r.step(n / bytesPerStep) }
 // alloc pays for n bytes about to be allocated. No single string or list may be larger than
 // the output.
 func (r *run) alloc(n int) error {
-	if n < 0 || n > r.limits.Output {
-		return fmt.Errorf("the template builds a string or list of more than %d bytes", r.limits.Output)
+	if n < 0 || n > r.largest {
+		return fmt.Errorf("the template builds a string or list of more than %d bytes", r.largest)
 	}
 	if n > r.heap {
-		return fmt.Errorf("the template builds strings and lists of more than %d bytes", heapFactor*r.limits.Output)
+		return fmt.Errorf("the template builds strings and lists of more than %d bytes", heapFactor*r.largest)
 	}
 	r.heap -= n
 	return r.scan(n)
@@ -123,7 +127,7 @@ type textBuilder struct {
 }
 
 func (t *textBuilder) put(s string) error {
-	if t.b.Len()+len(s) > t.r.limits.Output {
+	if t.b.Len()+len(s) > t.r.largest {
 		return t.r.alloc(-1)
 	}
 	t.b.WriteString(s)
@@ -134,7 +138,7 @@ func (t *textBuilder) String() string { return t.b.String() }
 
 // allocItems pays for a list of n values.
 func (r *run) allocItems(n int) error {
-	if n > r.limits.Output/valueBytes {
+	if n > r.largest/valueBytes {
 		return r.alloc(-1)
 	}
 	return r.alloc((n + 2) * valueBytes)

@@ -185,7 +185,7 @@ func (x *chainExpr) eval(r *run, f *frame) (Value, error) {
 					text, appending = append(text[:0], l...), true
 				}
 				err := r.alloc(len(s))
-				if len(text)+len(s) > r.limits.Output {
+				if len(text)+len(s) > r.largest {
 					err = r.alloc(-1)
 				}
 				if err != nil {
@@ -320,7 +320,7 @@ func (r *run) repeat(v, times Value, count *big.Int) (Value, error) {
 		return nil, errors.New("cannot fit 'int' into an index-sized integer")
 	}
 	n := max(0, count.Int64())
-	if size > 0 && n > int64(r.limits.Output/size) {
+	if size > 0 && n > int64(r.largest/size) {
 		return nil, r.alloc(-1)
 	}
 	if err := r.alloc(size * int(n)); err != nil {
@@ -476,7 +476,7 @@ func (op *postfix) apply(r *run, f *frame, v Value) (Value, error) {
 		return r.item(v, key)
 	case opSlice:
 		var bounds [3]Value
-		for i, x := range op.slice {
+		for i, x := range *op.slice {
 			if x == nil {
 				continue
 			}

@@ -120,7 +120,7 @@ func (r *run) replace(s, old, new string, count int) (string, error) {
 		n = min(n, count)
 	}
 	grown := len(new) - len(old)
-	if grown > 0 && n > r.limits.Output/grown {
+	if grown > 0 && n > r.largest/grown {
 		return "", r.alloc(-1)
 	}
 	if err := r.alloc(len(s) + max(0, n*grown)); err != nil {
@@ -150,7 +150,7 @@ func (r *run) pad(s string, width int, fill string, align byte) (string, error) 
 		return s, err
 	}
 	total := width - n
-	if total > r.limits.Output/utf8.UTFMax {
+	if total > r.largest/utf8.UTFMax {
 		return "", r.alloc(-1)
 	}
 	if err := r.alloc(len(s) + total*len(fill)); err != nil {
@@ -198,7 +198,7 @@ func filterIndent(r *run, a []Value) (Value, error) {
 		return nil, err
 	}
 	lines := splitLines(s+"\n", false)
-	if len(indention) > 0 && len(lines) > r.limits.Output/len(indention) {
+	if len(indention) > 0 && len(lines) > r.largest/len(indention) {
 		return nil, r.alloc(-1)
 	}
 	if err := r.alloc(len(s) + len(lines)*len(indention)); err != nil {
@@ -473,7 +473,7 @@ func filterFileSize(r *run, a []Value) (Value, error) {
 	for i := range prefixes {
 		unit *= base
 		if bytes < unit || i == len(prefixes)-1 {
-			return strValue(strconv.FormatFloat(base*bytes/unit, 'f', 1, 64) + " " + prefixes[i:i+1] + suffix), nil
+			return strValue(formatFloat(base*bytes/unit, 'f', 1, false) + " " + prefixes[i:i+1] + suffix), nil
 		}
 	}
 	return nil, nil

@@ -84,6 +84,9 @@ func (r *run) pairs(args []Value, kw []keyword) (*dictValue, error) {
 	}
 	d := &dictValue{}
 	if len(args) == 1 {
+		if u, ok := args[0].(*undefined); ok {
+			return nil, undefinedError(u)
+		}
 		if src, ok := args[0].(*dictValue); ok {
 			if err := r.allocItems(4 * len(src.keys)); err != nil {
 				return nil, err

@@ -13,6 +13,7 @@ type parser struct {
 	tok   token   // the current token
 	ahead []token // at most one more
 	depth int
+	count int        // tokens so far
 	tags  []string   // open statements, for messages
 	ends  [][]string // what ends them
 	loops int        // loops that break and continue may act on
@@ -49,19 +50,28 @@ func (p *parser) advance() error {
 		p.tok, p.ahead = p.ahead[0], nil
 		return nil
 	}
-	t, err := p.lex.next()
-	if err != nil {
-		return p.fail(t.pos, "%w", err)
-	}
+	t, err := p.read()
 	p.tok = t
-	return nil
+	return err
+}
+
+// read takes a token from the lexer.
+func (p *parser) read() (token, error) {
+	t, err := p.lex.next()
+	if p.count++; err == nil && p.count > maxTokens {
+		err = fmt.Errorf("the template has more than %d tokens", maxTokens)
+	}
+	if err != nil {
+		err = p.fail(t.pos, "%w", err)
+	}
+	return t, err
 }
 
 func (p *parser) look() (token, error) {
 	if len(p.ahead) == 0 {
-		t, err := p.lex.next()
+		t, err := p.read()
 		if err != nil {
-			return t, p.fail(t.pos, "%w", err)
+			return t, err
 		}
 		p.ahead = []token{t}
 	}

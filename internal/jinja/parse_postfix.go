@@ -108,7 +108,7 @@ func (p *parser) subscripts(op *postfix) ([]expr, error) {
 			parts[colons] = x
 		}
 		if colons > 0 {
-			op.kind, op.slice = opSlice, parts
+			op.kind, op.slice = opSlice, &parts
 		} else if parts[0] == nil {
 			return nil, p.fail(p.tok.pos, "unexpected '%s'", p.tok.describe())
 		}
@@ -229,7 +229,7 @@ func (p *parser) dotted() (string, error) {
 }
 
 func (p *parser) filter(x *postfixExpr) error {
-	op := postfix{kind: opFilter, args: &arguments{}, pos: p.tok.pos}
+	op := postfix{kind: opFilter, args: noArguments, pos: p.tok.pos}
 	var err error
 	if op.name, err = p.dotted(); err != nil {
 		return err
@@ -243,7 +243,7 @@ func (p *parser) filter(x *postfixExpr) error {
 }
 
 func (p *parser) test(x *postfixExpr) error {
-	op := postfix{kind: opTest, args: &arguments{}, pos: p.tok.pos}
+	op := postfix{kind: opTest, args: noArguments, pos: p.tok.pos}
 	err := p.advance()
 	if err != nil {
 		return err
@@ -270,9 +270,9 @@ func (p *parser) test(x *postfixExpr) error {
 		arg := &postfixExpr{base: base}
 		err = p.postfixes(arg)
 		if len(arg.ops) == 0 {
-			op.args.args = []expr{base}
+			op.args = &arguments{args: []expr{base}}
 		} else {
-			op.args.args = []expr{arg}
+			op.args = &arguments{args: []expr{arg}}
 		}
 	}
 	x.ops = append(x.ops, op)

@@ -385,7 +385,10 @@ func formatGeneral(f float64, precision, limit int, alt bool) string {
 	mantissa, exp, _ := strings.Cut(s, "e")
 	e, _ := strconv.Atoi(exp)
 	trim := func(s string) string {
-		if alt || !strings.Contains(s, ".") {
+		switch {
+		case alt && !strings.Contains(s, "."):
+			return s + "."
+		case alt || !strings.Contains(s, "."):
 			return s
 		}
 		return strings.TrimRight(strings.TrimRight(s, "0"), ".")

@@ -26,18 +26,13 @@ func strftime(t time.Time, format string) string {
 			i++
 		}
 		s, ok := directive(t, format[i], flag)
-		if !ok {
+		switch {
+		case !ok:
 			s = format[start : i+1]
-		}
-		switch flag {
-		case '^':
+		case flag == '#' && format[i] == 'p':
+			s = strings.ToLower(s)
+		case flag == '^' && format[i] != 'P', flag == '#' && strings.IndexByte("aAbBh", format[i]) >= 0:
 			s = strings.ToUpper(s)
-		case '#':
-			if format[i] == 'p' {
-				s = strings.ToLower(s)
-			} else {
-				s = strings.ToUpper(s)
-			}
 		}
 		b.WriteString(s)
 	}

@@ -132,11 +132,13 @@ func lowerSigma(s string, i int) rune {
 }
 
 func isCased(c rune) bool {
-	return unicode.In(c, unicode.Lu, unicode.Ll, unicode.Lt, unicode.Other_Lowercase, unicode.Other_Uppercase)
+	return isLetterCase(c) || unicode.In(c, unicode.Lt, unicode.Other_Lowercase, unicode.Other_Uppercase)
 }
 
+func isLetterCase(c rune) bool { return unicode.IsUpper(c) || unicode.IsLower(c) }
+
 func isCaseIgnorable(c rune) bool {
-	return unicode.In(c, unicode.Mn, unicode.Me, unicode.Cf, unicode.Lm, unicode.Sk) ||
+	return !isLetterCase(c) && unicode.In(c, unicode.Mn, unicode.Me, unicode.Cf, unicode.Lm, unicode.Sk) ||
 		strings.ContainsRune("'.:·’․‘﹒＇．：", c)
 }
 
@@ -200,9 +202,9 @@ func swapCase(s string) string {
 	var b strings.Builder
 	for i, c := range s {
 		switch {
-		case unicode.IsUpper(c):
+		case unicode.In(c, unicode.Lu, unicode.Other_Uppercase):
 			b.WriteString(lowerAt(s, i, c))
-		case unicode.IsLower(c):
+		case unicode.In(c, unicode.Ll, unicode.Other_Lowercase):
 			b.WriteString(upper(string(c)))
 		default:
 			b.WriteRune(c)

@@ -224,7 +224,7 @@ func (w *jsonWriter) text(s string) error {
 	if err := w.put(`"`); err != nil {
 		return err
 	}
-	if w.b.Len()+size > w.r.limits.Output {
+	if w.b.Len()+size > w.r.largest {
 		return w.r.alloc(-1)
 	}
 	w.b.Grow(size)

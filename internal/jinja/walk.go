@@ -67,8 +67,13 @@ func visit(x expr, soft bool, f func(x expr, soft bool) error) error {
 			return err
 		}
 		for _, op := range x.ops {
-			if err := all(op.index, op.slice[0], op.slice[1], op.slice[2]); err != nil {
+			if err := all(op.index); err != nil {
 				return err
+			}
+			if op.slice != nil {
+				if err := all(op.slice[:]...); err != nil {
+					return err
+				}
 			}
 			if op.args != nil {
 				if err := all(op.args.args...); err != nil {

@@ -151,6 +151,15 @@ func (t *Tokenizer) Token(id int32) (token string, ok bool) {
 	}
 }
 
+// Bytes returns the bytes that id stands for, "" if there is no such token. They
+// may be a part of a character.
+func (t *Tokenizer) Bytes(id int32) string {
+	if t.flag(id)&flagKnown == 0 {
+		return ""
+	}
+	return t.texts[id]
+}
+
 // IsSpecial says whether id is a special token, which skipSpecial leaves out.
 func (t *Tokenizer) IsSpecial(id int32) bool { return t.flag(id)&flagSpecial != 0 }
 

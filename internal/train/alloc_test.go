@@ -2,39 +2,32 @@ package train
 
 import (
 	"context"
+	"runtime"
 	"testing"
 )
 
-// A step allocates nothing that grows with the model: what is left are the step's trie and passes, and the closures of
-// parallel loops.
+// A step allocates no activations and no scratch, only its trie and passes (pure integers) and the closures of parallel
+// loops, some 150 a layer.
 func TestStepAllocatesLittle(t *testing.T) {
 	j, err := Prepare(context.Background(), tinyRecipe(t, t.TempDir(), "num_train_epochs=100", "logging_steps=1000000"), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer j.Close()
-	step := func() {
+	const warm, steps = 24, 48 // scratch grows to the largest step, weights are packed
+	var before, after runtime.MemStats
+	for i := range warm + steps {
+		if i == warm {
+			runtime.ReadMemStats(&before)
+		}
 		if _, err := j.trainStep(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for range 20 { // scratch buffers grow to the largest step, weights are packed
-		step()
-	}
-	t.Logf("%.0f allocations a step", testing.AllocsPerRun(50, step))
-}
-
-func BenchmarkTinyStep(b *testing.B) {
-	j, err := Prepare(context.Background(), tinyRecipe(b, b.TempDir(), "num_train_epochs=100000", "logging_steps=1000000", "max_steps=100000"), Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer j.Close()
-	for range 20 {
-		j.trainStep()
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		j.trainStep()
+	runtime.ReadMemStats(&after)
+	objects, bytes := (after.Mallocs-before.Mallocs)/steps, (after.TotalAlloc-before.TotalAlloc)/steps
+	t.Logf("%d objects of together %d bytes a step", objects, bytes)
+	if rowBytes := uint64(j.Model.StateBytes(1, false)); objects > 1000 || bytes > 64*rowBytes {
+		t.Errorf("a step allocates %d objects of together %d bytes, the activations of a row take %d", objects, bytes, rowBytes)
 	}
 }

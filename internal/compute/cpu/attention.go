@@ -2,6 +2,7 @@ package cpu
 
 import (
 	"math"
+	"slices"
 
 	"cria/internal/compute"
 )
@@ -18,26 +19,26 @@ type task struct {
 	seg  *compute.Segment
 	rows compute.Span // counted from Pass.Rows.From
 
-	spans   []compute.Span // keySpans, in the backward pass
-	keys    int
-	partial int // first element of attentionBackward.partial; -1: none
+	// The key rows that the queries see: the context, then the segment's own rows up to the last query; and their number.
+	spans []compute.Span
+	keys  int
+
+	partial int // first element of attentionBackward.partial; -1: none; only in the backward pass
 }
 
-// tasks lists the blocks of a pass, last one first.
-func tasks(ps *compute.Pass) (out []task) {
-	ps.Blocks(func(i int, rows compute.Span) { out = append(out, task{seg: &ps.Segments[i], rows: rows}) })
-	return out
-}
-
-// keySpans lists the key rows that the queries of a task see: the context, then the segment's own rows up to the last
-// query, and their number.
-func (t *task) keySpans(ps *compute.Pass) (spans []compute.Span, n int) {
-	spans = append(spans, t.seg.Context...)
-	spans = append(spans, compute.Span{From: ps.KV + t.seg.From, To: ps.KV + t.rows.To})
-	for _, s := range spans {
-		n += s.Len()
-	}
-	return spans, n
+// listTasks sets b.tasks to the blocks of a pass, last one first.
+func (b *Backend) listTasks(ps *compute.Pass) []task {
+	b.tasks, b.spans = b.tasks[:0], b.spans[:0]
+	ps.Blocks(func(i int, rows compute.Span) {
+		seg, from := &ps.Segments[i], len(b.spans)
+		b.spans = append(append(b.spans, seg.Context...), compute.Span{From: ps.KV + seg.From, To: ps.KV + rows.To})
+		t := task{seg: seg, rows: rows, spans: b.spans[from:len(b.spans):len(b.spans)]}
+		for _, s := range t.spans {
+			t.keys += s.Len()
+		}
+		b.tasks = append(b.tasks, t)
+	})
+	return b.tasks
 }
 
 // scores sets s (queries, keys; ld keys apart) to q kᵀ for one head; q is row-major with stride ldq.
@@ -57,7 +58,7 @@ func (b *Backend) scores(w *worker, s []float32, ld int, q []float32, ldq, m, d 
 	b.level.Product(s, ld, q, ldq, 1, w.keys, ld, m, ld, d, false)
 }
 
-// transposed makes w.keys the (d, n) transpose of one head of the rows spans of k.
+// transposed makes dst the (d, n) transpose of one head of the rows spans of k, which are n together.
 func (b *Backend) transposed(dst *[]float32, k *buffer, col, d int, spans []compute.Span, n int) {
 	t, at := grow(dst, d*n), 0
 	for _, sp := range spans {
@@ -70,11 +71,11 @@ func (b *Backend) transposed(dst *[]float32, k *buffer, col, d int, spans []comp
 func (t *task) causal(i, n int) int { return n - (t.rows.Len() - 1 - i) }
 
 func (b *Backend) AttentionForward(ps *compute.Pass, h compute.Heads, out, lse, q, k, v compute.Buffer) {
-	ts, qs, ks, vs, os := tasks(ps), buf(q), buf(k), buf(v), buf(out)
+	ts, qs, ks, vs, os := b.listTasks(ps), buf(q), buf(k), buf(v), buf(out)
 	group, scale := h.H/h.KV, float32(1/math.Sqrt(float64(h.D)))
 	b.pool.Run(len(ts)*h.KV, func(id, ti int) {
 		w, t, kv := &b.workers[id], &ts[ti/h.KV], ti%h.KV
-		spans, n := t.keySpans(ps)
+		spans, n := t.spans, t.keys
 		m, row := t.rows.Len(), ps.Rows.From+t.rows.From
 		s := grow(&w.s, m*n)
 		if m > fewQueries {
@@ -116,11 +117,9 @@ func (b *Backend) AttentionBackward(ps *compute.Pass, h compute.Heads, dq, dk, d
 			a.delta[t*h.H+hd] = float32(b.level.Dot(o[hd*h.D:][:h.D], do[hd*h.D:][:h.D]))
 		}
 	})
-	ts := tasks(ps)
-	size := 0
+	ts, size := b.listTasks(ps), 0
 	for i := range ts {
 		t := &ts[i]
-		t.spans, t.keys = t.keySpans(ps)
 		if t.keys <= partialKeys {
 			t.partial = size
 			size += t.keys * h.D * 2 * h.KV
@@ -130,7 +129,7 @@ func (b *Backend) AttentionBackward(ps *compute.Pass, h compute.Heads, dq, dk, d
 	}
 	a.partial = grow(&b.partial, size)
 	b.pool.Run(len(ts)*h.KV, func(id, i int) { a.queries(&b.workers[id], &ts[i/h.KV], i%h.KV) })
-	blocks := keyBlocks(ps, ts)
+	blocks := b.listKeyBlocks(ps, ts)
 	b.pool.Run(len(blocks)*h.KV, func(id, i int) { a.keyGradients(&b.workers[id], ps, &blocks[i/h.KV], i%h.KV) })
 }
 
@@ -208,30 +207,34 @@ func (t *task) find(row int) int {
 // keyBlock is a run of key rows and the query blocks that see it, last one first.
 type keyBlock struct {
 	rows    compute.Span // of the key and value buffers
-	queries []task
+	queries []*task
 }
 
-// keyBlocks divides all key rows that a pass sees into blocks.
-func keyBlocks(ps *compute.Pass, ts []task) (out []keyBlock) {
-	index := map[compute.Span]int{} // by span
-	add := func(s compute.Span, t task) {
+// listKeyBlocks sets b.blocks to all key rows that a pass sees, in blocks.
+func (b *Backend) listKeyBlocks(ps *compute.Pass, ts []task) []keyBlock {
+	clear(b.blockAt)
+	out := b.blocks[:0]
+	add := func(s compute.Span, t *task) {
 		for from := s.From; from < s.To; from += queryBlock {
-			b := compute.Span{From: from, To: min(from+queryBlock, s.To)}
-			i, ok := index[b]
+			rows := compute.Span{From: from, To: min(from+queryBlock, s.To)}
+			i, ok := b.blockAt[rows]
 			if !ok {
 				i = len(out)
-				index[b] = i
-				out = append(out, keyBlock{rows: b})
+				b.blockAt[rows] = i
+				out = slices.Grow(out, 1)[:i+1]
+				out[i] = keyBlock{rows, out[i].queries[:0]} // of an earlier call
 			}
 			out[i].queries = append(out[i].queries, t)
 		}
 	}
-	for _, t := range ts {
+	for i := range ts {
+		t := &ts[i]
 		for _, c := range t.seg.Context {
 			add(c, t)
 		}
 		add(compute.Span{From: ps.KV + t.seg.From, To: ps.KV + t.seg.To}, t)
 	}
+	b.blocks = out
 	return out
 }
 
@@ -240,8 +243,7 @@ func (a *attentionBackward) keyGradients(w *worker, ps *compute.Pass, kb *keyBlo
 	n, col, d := kb.rows.Len(), kv*a.h.D, a.h.D
 	transposed := false
 	dk, dv := a.dk.from(kb.rows.From)[col:], a.dv.from(kb.rows.From)[col:]
-	for i := range kb.queries {
-		t := &kb.queries[i]
+	for _, t := range kb.queries {
 		own := kb.rows.From >= ps.KV+t.seg.From && kb.rows.To <= ps.KV+t.seg.To
 		first := kb.rows.From - ps.KV // as a row of the pass, if own
 		if own && t.rows.To <= first {

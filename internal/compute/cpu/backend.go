@@ -39,7 +39,11 @@ type Backend struct {
 	logits        []float32
 	delta         []float32 // (T, H)
 	partial       []float32 // attentionBackward.partial
-	angles        []float32 // cos and sin of each row
+	tasks         []task
+	spans         []compute.Span
+	blocks        []keyBlock
+	blockAt       map[compute.Span]int // index in blocks
+	angles        []float32            // cos and sin of each row
 }
 
 // worker is the scratch of one thread.
@@ -59,7 +63,7 @@ func New(o Options) *Backend {
 	if o.Threads <= 0 {
 		o.Threads = runtime.GOMAXPROCS(0)
 	}
-	b := &Backend{level: level, pool: kernels.NewPool(o.Threads), mapWeights: o.MapWeights, workers: make([]worker, o.Threads)}
+	b := &Backend{level: level, pool: kernels.NewPool(o.Threads), mapWeights: o.MapWeights, workers: make([]worker, o.Threads), blockAt: map[compute.Span]int{}}
 	b.exact = kernels.Arith{Level: level}
 	b.arith = kernels.Arith{Level: level, BF16: o.DType == compute.BFloat16}
 	return b

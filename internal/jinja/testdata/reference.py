@@ -75,6 +75,7 @@ SNIPPETS = r"""
 {{ {[1]: 2} }}
 {{ dict(a=1, b=[2]) }} {{ dict(d, b=9).b }} {{ dict([('x', 1), ['y', 2]]) }} {{ dict.fromkeys([1, 2]) }} {{ {}.fromkeys('ab', 0) }}
 {{ dict(1) }}
+{{ namespace(undef) }}
 {{ d.update({1: 2}) }}
 {{ d.setdefault('a') }}
 {{ l.append(1) }}
@@ -159,6 +160,17 @@ SNIPPETS = r"""
 {{ {(1,): 2}|tojson }}
 {{ (l|map('string'))|tojson }}
 {{ 1|tojson(2, 3, 4, 5, 6) }}
+{{ d.keys() == {'b': 1, 'a': 2, 'c': 3, 'items': 4}.keys() }} {{ d.items() == d.items() }} {{ d.keys() == d.values() }} {{ 'b' in d.keys() }} {{ 1 in d.values() }} {{ ('b', 1) in d.items() }}
+{{ [('a', 1), ('b c', 'é')]|urlencode }} {{ 5|urlencode }} {{ none|urlencode }} {{ {}|urlencode }}
+{{ [1]|urlencode }}
+{{ '%c%c' % (65, 0x4f60) }} {{ '%a' % 'é你😀' }} {{ '%5c|%-3c|' % ('a', 'b') }} {{ '%(a)s %(a)5.1f' % {'a': 2.25} }} {{ '%s'|e % '<'|e }} {{ '%r'|e % '<' }}
+{{ '%c' % -1 }}
+{{ range(3) is callable }} {{ m is callable }} {{ s.upper is callable }} {{ 2|e is escaped }} {{ 1 is sameas 1.0 }} {{ [] is sameas [] }} {{ l is sameas l }}
+{{ {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 6, 7: 7, 8: 8, 9: 9, 10: 10, 1.0: 'x'} }} {{ dict({1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 6, 7: 7, 8: 8, 9: 9}, a=0)[9] }} {{ {1e300: 1}[10**300] is defined }} {{ {range(3): 1}[range(3)] }}
+{% for a, (b, c) in [[1, [2, 3]], [0, [5, 6]]] if a and (b or c) %}{{ a }}{{ b }}{{ c }}{% endfor %}
+{{ 1 is foo.bar }}
+{{ 1|foo.bar }}
+{{ '\é\你\😀' }} {{ '\u00e9' }} {{ '\xe9' }}
 {{ 3 is odd }} {{ 4 is even }} {{ 9 is divisibleby 3 }} {{ 9 is divisibleby(2) }} {{ 1 is defined }} {{ none is none }} {{ 1 is number }} {{ true is number }} {{ true is integer }} {{ true is boolean }} {{ 1.0 is float }} {{ 1 is integer }} {{ 'a' is string }} {{ {} is mapping }} {{ [] is sequence }} {{ {} is sequence }} {{ 'a' is iterable }} {{ 5 is iterable }} {{ undef is iterable }} {{ (l|map('string')) is iterable }} {{ (l|map('string')) is sequence }}
 {{ 'a' is lower }} {{ 'A' is upper }} {{ 1 is true }} {{ true is true }} {{ false is false }} {{ 1 is sameas 1 }} {{ none is sameas none }} {{ 1 is sameas true }} {{ 'a' is in 'abc' }} {{ 1 is in [1] }} {{ 1 is eq 1 }} {{ 1 is ne 2 }} {{ 1 is lt 2 }} {{ 2 is ge 2 }} {{ 1 is not lessthan 0 }} {{ 'upper' is filter }} {{ 'odd' is test }} {{ 'zz' is filter }} {{ range is callable }} {{ 1 is callable }}
 {{ 'a' is odd }}
@@ -264,6 +276,25 @@ a {%- if true -%}   b   {%- endif -%}  c  {{- ' d ' -}}  e
 """
 
 
+# Formatting: every spec with every value.
+SPECS = [
+    "", "5", "<5", "^9", "*^9", "é>6", "08", "=+8", "+", " ", "d", "5d", "x", "#X", "o", "#b", "c", "n", ",", "_", "010,", "_x",
+    ".0f", ".2f", "+.1f", "08.3f", "#.0f", ",.2f", "e", ".3E", "g", ".3g", "#.3g", "G", "%", ".1%", ".1", ".3", "s", ".2s", "10.3", "q", ">",
+]
+CONVERSIONS = [
+    "%s", "%5s|", "%-5s|", "%.2s", "%r", "%a", "%c", "%d", "%5d", "%-5d|", "%05d", "%+d", "% d", "%.3d", "%i", "%u", "%x", "%#x", "%X", "%o",
+    "%#o", "%e", "%+.1e", "%.2f", "%08.2f", "%.0f", "%#.0f", "%F", "%g", "%.3g", "%#g", "%G", "%ld", "%y", "%5%", "%%", "%",
+]
+NUMBERS = ["0", "-7", "255", "1234567", "123456789012345678901", "true", "2.5", "-0.0", "1234567.891", "-0.0001234", "1e20", "('inf' ~ w[:0])|float", "99.95"]
+FORMATS = [f"{{{{ '{{:{s}}}'.format({v}) }}}}" for s in SPECS for v in NUMBERS + ["'é你x'", "none"]]
+FORMATS += [f"{{{{ '{c}' % ({v},) }}}}" for c in CONVERSIONS for v in NUMBERS + ["'é你x'", "'é'", "[1]"]]
+FORMATS += [
+    f"{{{{ {v} | {f} }}}}" for v in NUMBERS + ["'1e3'", "none", "undef"]
+    for f in ("round", "round(1)", "round(-2)", "round(1, 'ceil')", "int", "float", "abs", "string", "tojson", "filesizeformat", "filesizeformat(true)")
+]
+FORMATS += [f"{{{{ {a} {op} {b} }}}}" for a in NUMBERS for op in ("+", "*", "/", "//", "%", "<", "==") for b in ("3", "-0.5", "1e20", "100000000000000000000", "true")]
+FORMATS += [f"{{{{ strftime_now('%{flag}{c}') }}}}" for flag in ("", "-", "_", "0", "^", "#") for c in "aAbBcCdDeFgGHhIjklmMnpPrRSTtuUVwWxXyYq%"]
+
 # What spans lines: white space control and line ends.
 MULTILINE = [
     "{{ 'a\\\nb' }}", "a\r\n{% if true %}\r\nb\rc{% endif %}\r\n", "a\n\n", "", "\n", "{{ '\\r\\n' }}|{{ 'a\r\nb' }}",
@@ -291,7 +322,7 @@ def render(source):
 
 
 if __name__ == "__main__":
-    cases = [render(s) for s in SNIPPETS.strip("\n").split("\n") + MULTILINE]
+    cases = [render(s) for s in SNIPPETS.strip("\n").split("\n") + MULTILINE + FORMATS]
     cases = [c for c in cases if " at 0x" not in c.get("text", "")]
     json.dump({"vars": VARS, "cases": cases}, sys.stdout, ensure_ascii=False, indent=1)
     print()
