@@ -9,10 +9,12 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"cria/internal/disk"
 )
 
 // maxRank keeps a damaged file from asking for absurd amounts of memory.
-const maxRank = 1 << 14
+const maxRank = 1 << 16
 
 // Config is what adapter_config.json says: the fields of peft.LoraConfig that cria supports.
 type Config struct {
@@ -82,7 +84,7 @@ var refused = map[string]string{
 // set and changes what the adapter computes is refused by name, and so are unknown keys.
 func ParseConfig(text []byte) (*Config, error) {
 	var keys map[string]json.RawMessage
-	if err := json.Unmarshal(text, &keys); err != nil {
+	if err := disk.Unmarshal(text, &keys); err != nil {
 		return nil, fmt.Errorf("not a JSON object: %w", err)
 	}
 	if err := checkType(keys); err != nil {
@@ -106,7 +108,7 @@ func ParseConfig(text []byte) (*Config, error) {
 		switch {
 		case known && isNull(raw):
 		case known:
-			if err := json.Unmarshal(raw, field); err != nil {
+			if err := disk.Unmarshal(raw, field); err != nil {
 				errs = append(errs, fmt.Errorf("%s is %.60s: %w", key, raw, err))
 			}
 		case key == "peft_type", slices.Contains(ignored, key), isUnset(raw):
@@ -233,7 +235,7 @@ func (p *Pattern) UnmarshalJSON(raw []byte) error {
 		key, _ := t.(string)
 		e := PatternEntry{Key: key}
 		if err := d.Decode(&e.Value); err != nil {
-			return fmt.Errorf("key %s: %w", key, err)
+			return fmt.Errorf("the value of %s is not a number", key)
 		}
 		if slices.ContainsFunc(*p, func(e PatternEntry) bool { return e.Key == key }) {
 			return fmt.Errorf("key %s is there twice", key)

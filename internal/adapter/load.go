@@ -3,13 +3,13 @@ package adapter
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"cria/internal/disk"
 	"cria/internal/llama"
 	"cria/internal/safetensors"
 )
@@ -40,20 +40,12 @@ func tensorName(module string, part int) string {
 // ReadConfig reads dir/adapter_config.json. What it refuses see ParseConfig.
 func ReadConfig(dir string) (*Config, error) {
 	path := filepath.Join(dir, ConfigName)
-	f, err := os.Open(path)
+	text, err := disk.ReadFile(path, maxConfig)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s is not an adapter directory%s: %w", dir, hint(dir), err)
 	}
 	if err != nil {
 		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(text) > maxConfig {
-		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxConfig)
 	}
 	c, err := ParseConfig(text)
 	if err != nil {

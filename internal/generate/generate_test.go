@@ -210,3 +210,46 @@ func TestSampling(t *testing.T) {
 		t.Error("the same seed drew differently")
 	}
 }
+
+// endsAfter is a context that ends once Err has been asked n times.
+type endsAfter struct {
+	context.Context
+	n int
+}
+
+func (c *endsAfter) Err() error {
+	if c.n--; c.n < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// A long prompt is computed in pieces, to the same reply as in one; stopped on the way, it goes on where it was.
+func TestLongPrompt(t *testing.T) {
+	c := load(t, golden+"tiny-llama", golden+"tiny/adapter")
+	prompt := make([]int32, 2*prefillChunk+77)
+	for i := range prompt {
+		prompt[i] = int32(i*i%1900 + 3)
+	}
+	whole := &Session{m: c.Model, cache: c.Model.NewCache(len(prompt))}
+	want, err := whole.Generate(context.Background(), prompt, greedy(20, nil), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := NewSession(c.Model)
+	res, err := s.Generate(&endsAfter{context.Background(), 2}, prompt, greedy(20, nil), func(int32) { t.Error("a token of a prompt that was not read") })
+	if err != nil || res.FinishReason != "cancelled" || len(res.IDs) != 0 {
+		t.Fatalf("stopped in the prompt: %+v, %v", res, err)
+	}
+	got, err := s.Generate(context.Background(), prompt, greedy(20, nil), nil)
+	if err != nil || !slices.Equal(got.IDs, want.IDs) || got.CachedTokens != 2*prefillChunk {
+		t.Errorf("in pieces: %+v, %v; want %v", got, err, want.IDs)
+	}
+	first, err := s.Generate(context.Background(), prompt, greedy(20, want.IDs[:1]), nil)
+	if err != nil || len(first.IDs) != 1 || first.FinishReason != "stop" || first.TokensPerSecond != 0 {
+		t.Errorf("the end of the text as first token: %+v, %v", first, err)
+	}
+	if none, err := s.Generate(context.Background(), prompt, greedy(-1, nil), nil); err != nil || len(none.IDs) != 0 || none.FinishReason != "length" {
+		t.Errorf("no new tokens: %+v, %v", none, err)
+	}
+}

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -205,22 +204,7 @@ const maxJSON = 64 << 20
 
 // readJSON reads a small JSON file.
 func readJSON(path string, v any) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxJSON+1))
-	if err != nil {
-		return err
-	}
-	if len(b) > maxJSON {
-		return fmt.Errorf("%s is larger than %d MiB", path, maxJSON>>20)
-	}
-	if err := json.Unmarshal(b, v); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return nil
+	return disk.ReadJSON(path, maxJSON, v)
 }
 
 func exists(path string) bool {

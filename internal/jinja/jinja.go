@@ -6,6 +6,12 @@
 // raise_exception and strftime_now. Values behave as Python's do. A template reads nothing:
 // include, import and extends are refused, attributes are keys of mappings and the methods
 // of Python's built-in types, and nothing of Go is reachable.
+//
+// Refused by name, where Jinja2 has them: autoescape, scoped and required blocks, the filters
+// pprint, random, urlize and wordwrap, lipsum, str.encode, str.expandtabs, str.maketrans and
+// str.translate, and complex numbers. There is no variable self. An operation on constants
+// that Jinja2 folds to undefined ({{ 1[2:] }}) is an error, and fractional powers may differ
+// in their last digit.
 package jinja
 
 import (

@@ -26,9 +26,10 @@ func strftime(t time.Time, format string) string {
 			i++
 		}
 		s, ok := directive(t, format[i], flag)
-		switch {
-		case !ok:
+		if !ok {
 			s = format[start : i+1]
+		}
+		switch {
 		case flag == '#' && format[i] == 'p':
 			s = strings.ToLower(s)
 		case flag == '^' && format[i] != 'P', flag == '#' && strings.IndexByte("aAbBh", format[i]) >= 0:

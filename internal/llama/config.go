@@ -5,13 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
+
+	"cria/internal/disk"
 )
 
 // Config is a model's config.json. Field names are Hugging Face's.
@@ -390,17 +389,9 @@ func (g *GenerationConfig) check() error {
 type object map[string]json.RawMessage
 
 func readObject(path string) (object, error) {
-	f, err := os.Open(path)
+	text, err := disk.ReadFile(path, maxJSON)
 	if err != nil {
 		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxJSON+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(text) > maxJSON {
-		return nil, fmt.Errorf("%s: larger than %d bytes", path, maxJSON)
 	}
 	o, err := parseObject(text)
 	if err != nil {
@@ -432,9 +423,8 @@ func (o object) get(key string, v any) error {
 	if !o.has(key) {
 		return nil
 	}
-	if err := json.Unmarshal(o[key], v); err != nil {
-		kind := strings.TrimLeft(fmt.Sprintf("%T", v), "*")
-		return fmt.Errorf("%s %s is not of type %s", key, o[key], kind)
+	if err := disk.Unmarshal(o[key], v); err != nil {
+		return fmt.Errorf("%s %s: %w", key, o[key], err)
 	}
 	return nil
 }

@@ -36,8 +36,8 @@ func (l *Layer) projs(a *Acts) (q, k, v, o, gate, up, down compute.Proj) {
 	k = compute.Proj{Linear: &l.K, Y: a.K, Low: a.Low[1], DY: a.DK}
 	v = compute.Proj{Linear: &l.V, Y: a.V, Low: a.Low[2], DY: a.DV}
 	o = compute.Proj{Linear: &l.O, Low: a.Low[3]}
-	gate = compute.Proj{Linear: &l.GateProj, Y: a.Gate, Low: a.Low[4]}
-	up = compute.Proj{Linear: &l.UpProj, Y: a.Up, Low: a.Low[5]}
+	gate = compute.Proj{Linear: &l.Gate, Y: a.Gate, Low: a.Low[4]}
+	up = compute.Proj{Linear: &l.Up, Y: a.Up, Low: a.Low[5]}
 	down = compute.Proj{Linear: &l.Down, Low: a.Low[6]}
 	return
 }

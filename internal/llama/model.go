@@ -21,16 +21,16 @@ func (c *Config) ProductElements() int64 {
 
 // Layer is one transformer block.
 type Layer struct {
-	InputNorm              compute.Norm   // input_layernorm (C)
-	Q, K, V                compute.Linear // self_attn.{q,k,v}_proj (H·D, C), (KV·D, C), (KV·D, C)
-	O                      compute.Linear // self_attn.o_proj (C, H·D)
-	PostNorm               compute.Norm   // post_attention_layernorm (C)
-	GateProj, UpProj, Down compute.Linear // mlp.{gate,up}_proj (F, C), mlp.down_proj (C, F)
+	InputNorm      compute.Norm   // input_layernorm (C)
+	Q, K, V        compute.Linear // self_attn.{q,k,v}_proj (H·D, C), (KV·D, C), (KV·D, C)
+	O              compute.Linear // self_attn.o_proj (C, H·D)
+	PostNorm       compute.Norm   // post_attention_layernorm (C)
+	Gate, Up, Down compute.Linear // mlp.{gate,up}_proj (F, C), mlp.down_proj (C, F)
 }
 
 // Linears lists the block's projections in module order, which is PyTorch's order of construction.
 func (l *Layer) Linears() [7]*compute.Linear {
-	return [7]*compute.Linear{&l.Q, &l.K, &l.V, &l.O, &l.GateProj, &l.UpProj, &l.Down}
+	return [7]*compute.Linear{&l.Q, &l.K, &l.V, &l.O, &l.Gate, &l.Up, &l.Down}
 }
 
 // LinearNames are the names of Layer.Linears.
@@ -73,8 +73,8 @@ func Load(be compute.Backend, cfg *Config, f *safetensors.File) (*Model, error) 
 		l.V.W = ld.weight(p+"self_attn.v_proj.weight", kvd, c)
 		l.O.W = ld.weight(p+"self_attn.o_proj.weight", c, qd)
 		l.PostNorm = ld.norm(p+"post_attention_layernorm.weight", c, eps)
-		l.GateProj.W = ld.weight(p+"mlp.gate_proj.weight", ff, c)
-		l.UpProj.W = ld.weight(p+"mlp.up_proj.weight", ff, c)
+		l.Gate.W = ld.weight(p+"mlp.gate_proj.weight", ff, c)
+		l.Up.W = ld.weight(p+"mlp.up_proj.weight", ff, c)
 		l.Down.W = ld.weight(p+"mlp.down_proj.weight", c, ff)
 	}
 	m.Norm = ld.norm("model.norm.weight", c, eps)

@@ -41,6 +41,12 @@ func TestPlanComputesEveryRow(t *testing.T) {
 		mbs := rowsGen(t)
 		share := rapid.Bool().Draw(t, "share prefixes")
 		s := NewStep(mbs, MicrobatchMean, 2, share)
+		for i, n := range s.Nodes {
+			last := func(tg compute.Target) bool { return int(tg.Row) == n.To-1 }
+			if n.End == i+1 && !slices.ContainsFunc(s.Targets, last) {
+				t.Fatalf("node %d is computed for nothing", i)
+			}
+		}
 		limit := rapid.IntRange(s.MinRows(), s.MinRows()+40).Draw(t, "limit")
 		runs, need, err := s.Plan(limit)
 		if err != nil || need > max(limit, 0) && limit > 0 {

@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+
+	"cria/internal/disk"
 )
 
 // Config is what tokenizer_config.json says about special tokens and the chat template.
@@ -31,7 +32,7 @@ type Config struct {
 // come out larger than the model's vocab_size: callers compare them.
 func Load(dir string) (*Tokenizer, error) {
 	path := filepath.Join(dir, "tokenizer.json")
-	data, err := readFile(path)
+	data, err := disk.ReadFile(path, maxFileSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: a model directory needs this file; download it again, or convert an older model's tokenizer files", err)
 	}
@@ -49,32 +50,14 @@ func Load(dir string) (*Tokenizer, error) {
 	return t, nil
 }
 
-// readFile is os.ReadFile with a limit.
-func readFile(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if info.Size() > maxFileSize {
-		return nil, fmt.Errorf("%s: %d bytes are more than the limit of %d", path, info.Size(), maxFileSize)
-	}
-	return os.ReadFile(path)
-}
-
 // readMembers reads a JSON object, or none if the file does not exist.
 func readMembers(path string) (map[string]json.RawMessage, error) {
-	data, err := readFile(path)
+	var m map[string]json.RawMessage
+	err := disk.ReadJSON(path, maxFileSize, &m)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	var m map[string]json.RawMessage
-	if err := json.Unmarshal(data, &m); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return m, nil
+	return m, err
 }
 
 // A configToken is the value of bos_token and the like: "text" or {"content": "text", ...}.
@@ -112,7 +95,7 @@ func (t *Tokenizer) loadConfig(dir string) error {
 	if err := t.applyConfig(m); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	template, err := readFile(filepath.Join(dir, "chat_template.jinja"))
+	template, err := disk.ReadFile(filepath.Join(dir, "chat_template.jinja"), maxFileSize)
 	if err == nil {
 		t.config.ChatTemplate = string(template)
 	} else if !errors.Is(err, fs.ErrNotExist) {

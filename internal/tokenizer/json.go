@@ -3,10 +3,11 @@ package tokenizer
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"cria/internal/disk"
 )
 
 // jsonReader walks JSON (RFC 8259) in place. A vocabulary is a few hundred thousand short
@@ -279,10 +280,5 @@ func decode(name string, text json.RawMessage, v any) error {
 	if text == nil {
 		return nil
 	}
-	err := json.Unmarshal(text, v)
-	var wrong *json.UnmarshalTypeError
-	if errors.As(err, &wrong) {
-		return fmt.Errorf("%s: a JSON %s where a %v belongs", name, wrong.Value, wrong.Type)
-	}
-	return within(name, err)
+	return within(name, disk.Unmarshal(text, v))
 }

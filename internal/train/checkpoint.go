@@ -45,6 +45,9 @@ type runState struct {
 
 const stateFormat = 1
 
+// maxState limits the JSON files of a checkpoint; trainer_state.json grows by about 150 bytes a log line.
+const maxState = 256 << 20
+
 // checkpointName is the directory of a step.
 func checkpointName(step int) string { return fmt.Sprintf("checkpoint-%d", step) }
 
@@ -339,12 +342,5 @@ func copyFile(w *disk.DirWriter, path string) error {
 }
 
 func readJSON(path string, v any) error {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(b, v); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return nil
+	return disk.ReadJSON(path, maxState, v)
 }

@@ -8,7 +8,7 @@ import (
 
 // Schedule is a learning-rate schedule of transformers.optimization.get_scheduler.
 type Schedule struct {
-	Type      string  // lr_scheduler_type
+	Type      string  // lr_scheduler_type, one of those that At knows
 	LR        float64 // learning_rate, the peak
 	Warmup    int     // steps
 	Total     int     // steps
@@ -17,9 +17,6 @@ type Schedule struct {
 	Power     float64 // polynomial
 	NumCycles float64 // cosine and cosine_with_min_lr
 }
-
-// ScheduleTypes are the schedules that At knows.
-var ScheduleTypes = []string{"linear", "cosine", "constant", "constant_with_warmup", "polynomial", "cosine_with_min_lr"}
 
 // At is the learning rate of the update after step updates have been made.
 func (s Schedule) At(step int) float64 {

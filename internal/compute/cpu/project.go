@@ -112,8 +112,7 @@ func (b *Backend) tiles(n int, f func(w *worker, t0, t1 int)) {
 }
 
 // projectBackward adds to dx (T, in), or sets it, what pr.DY from row out on says of x (T, in; rows ld apart), and adds to
-// the LoRA gradients. x has been rounded to what the products read, unless
-// there is dropout.
+// the LoRA gradients. x has been rounded to what the products read, unless there is dropout.
 func (b *Backend) projectBackward(ps *compute.Pass, pr compute.Proj, dx, x []float32, ld, out int, accumulate bool) {
 	w, dy := pr.W.(*weight), buf(pr.DY)
 	n := ps.Rows.Len()

@@ -65,14 +65,6 @@ func (p *Panels) N() int { return p.n }
 // Count is the number of panels.
 func (p *Panels) Count() int { return (p.n + PanelWidth - 1) / PanelWidth }
 
-// Bytes is the memory that the panels take.
-func (p *Panels) Bytes() int {
-	if p.bf16 {
-		return 2 * p.Count() * p.size()
-	}
-	return 4 * p.Count() * p.size()
-}
-
 // size is the number of elements of a panel.
 func (p *Panels) size() int {
 	if p.bf16 {

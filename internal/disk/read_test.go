@@ -1,0 +1,56 @@
+package disk_test
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"cria/internal/disk"
+)
+
+func TestReadFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a")
+	write(t, path, []byte("12345"))
+	if b, err := disk.ReadFile(path, 5); err != nil || string(b) != "12345" {
+		t.Errorf("%q %v", b, err)
+	}
+	if _, err := disk.ReadFile(path, 4); err == nil || !strings.Contains(err.Error(), "larger than 4 bytes") {
+		t.Error(err)
+	}
+	if _, err := disk.ReadFile(dir, 5); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Error(err)
+	}
+	if _, err := disk.ReadFile(filepath.Join(dir, "none"), 5); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
+func TestUnmarshalSpeaksJSON(t *testing.T) {
+	type inner struct {
+		N int `json:"n"`
+	}
+	var v struct {
+		Text   string         `json:"text"`
+		Number *float64       `json:"number"`
+		Flag   bool           `json:"flag"`
+		List   []inner        `json:"list"`
+		Map    map[string]int `json:"map"`
+	}
+	for text, want := range map[string]string{
+		`[]`:                    "a JSON array where an object belongs",
+		`{"text": 1}`:           "text: a JSON number where a string belongs",
+		`{"number": "1"}`:       "number: a JSON string where a number belongs",
+		`{"flag": 0}`:           "flag: a JSON number where true or false belongs",
+		`{"list": {}}`:          "list: a JSON object where a list belongs",
+		`{"list": [{"n": []}]}`: "list.n: a JSON array where a whole number belongs",
+		`{"map": {"a": 1.5}}`:   "map: a JSON number 1.5 where a whole number belongs",
+		`{`:                     "unexpected end of JSON input",
+	} {
+		if err := disk.Unmarshal([]byte(text), &v); err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", text, err, want)
+		}
+	}
+}
