@@ -3,6 +3,7 @@ package generate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -48,6 +49,8 @@ func (e *ContextError) Error() string {
 	return fmt.Sprintf("the prompt has %d tokens, the model's context window (max_position_embeddings) holds %d and the reply needs at least one; shorten the prompt", e.Prompt, e.Max)
 }
 
+var errNotFinite = errors.New("the model's logits are not finite (NaN or infinite): the weights or the adapter are damaged; cria inspect may say which file")
+
 // Generate computes a reply to prompt, the ids of the whole text so far. What the text has in common with the session's
 // is not computed again. onToken, if not nil, sees every token as it is made. A cancelled ctx ends the reply, not the
 // session.
@@ -81,6 +84,9 @@ func (s *Session) Generate(ctx context.Context, prompt []int32, o Options, onTok
 	res.PromptSeconds = time.Since(start).Seconds()
 	start = time.Now()
 	for logits != nil && len(res.IDs) < limit {
+		if !finite(logits) {
+			return nil, errNotFinite
+		}
 		id := smp.next(logits, seen)
 		res.IDs, seen = append(res.IDs, id), append(seen, id)
 		if onToken != nil {

@@ -61,8 +61,9 @@ func (s *sampler) next(logits []float32, seen []int32) int32 {
 		return int32(best)
 	}
 	s.cands = s.cands[:0]
+	top := float64(slices.Max(logits)) // subtracted first, as no quotient may overflow
 	for i, l := range logits {
-		s.cands = append(s.cands, candidate{int32(i), float64(l) / s.Temperature})
+		s.cands = append(s.cands, candidate{int32(i), (float64(l) - top) / s.Temperature})
 	}
 	slices.SortFunc(s.cands, func(a, b candidate) int {
 		switch {
@@ -116,6 +117,15 @@ func softmax(c []candidate) {
 		c[i].l = math.Exp(c[i].l - top)
 	}
 	renormalise(c)
+}
+
+// finite reports whether no logit is NaN or infinite.
+func finite(logits []float32) bool {
+	var sum float32
+	for _, l := range logits {
+		sum += l * 0
+	}
+	return sum == 0
 }
 
 func renormalise(c []candidate) {

@@ -114,19 +114,6 @@ func TestChatTemplates(t *testing.T) {
 		map[string]any{"bos_token": file.Bos, "eos_token": file.Eos})
 }
 
-func TestLlama32(t *testing.T) {
-	var file struct {
-		Bos   string     `json:"bos_token"`
-		Cases []chatCase `json:"cases"`
-	}
-	readJSON(t, filepath.Join(golden, "chat_template_llama3_2.json"), &file)
-	src, err := os.ReadFile("testdata/llama3_2.jinja")
-	if err != nil {
-		t.Fatal(err)
-	}
-	runChatCases(t, file.Cases, func(*chatCase) string { return string(src) }, map[string]any{"bos_token": file.Bos})
-}
-
 // newer lists snippets that 4.43.2 treats differently only because it is old, or because its
 // answer names a memory address; the text is what current transformers renders.
 var newer = map[string]string{

@@ -91,7 +91,7 @@ func visit(x expr, soft bool, f func(x expr, soft bool) error) error {
 	return nil
 }
 
-// names of a statement list that a walk meets, in jinja2's order of fields.
+// nameVisitor meets the names that statements read and assign, in jinja2's order of fields.
 type nameVisitor struct {
 	read, store func(name string, pos int)
 	intoBlocks  bool

@@ -3,6 +3,7 @@ package recipe
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 )
@@ -42,10 +43,14 @@ func (l *loader) check() {
 	if r.OutputDir == "" && !l.faulty("output_dir") {
 		l.failKey("output_dir", "must not be empty")
 	}
+	l.checkPaths()
 	l.checkTemplate()
 	l.checkSchedule()
 	l.checkEngine()
 
+	if float32(r.AdamEpsilon) == 0 && !l.faulty("adam_epsilon") {
+		l.failKey("adam_epsilon", "%v is 0 in float32: AdamW would divide by zero", r.AdamEpsilon)
+	}
 	if r.LoRA.LayersToTransform != nil && r.LoRA.TargetModules.Pattern != "" {
 		l.failKey("lora.layers_to_transform", "needs target_modules as a list of names: a text already says which layers")
 	}
@@ -54,6 +59,19 @@ func (l *loader) check() {
 	}
 	if r.EvalSteps > 0 && r.EvalDataset == "" && r.EvalFraction == 0 && !l.faulty("eval_dataset") && !l.faulty("eval_fraction") {
 		l.failKey("eval_steps", "needs eval_dataset or eval_fraction")
+	}
+}
+
+// checkPaths refuses a home directory's ~, which only shells replace: output_dir would be a directory of that name.
+func (l *loader) checkPaths() {
+	r := l.recipe
+	for key, paths := range map[string][]string{"model": {r.Model}, "dataset": r.Dataset, "adapter": {r.Adapter}, "output_dir": {r.OutputDir},
+		"resume_from_checkpoint": {r.ResumeFromCheckpoint.Dir}, "eval_dataset": {r.EvalDataset}} {
+		for _, p := range paths {
+			if p == "~" || strings.HasPrefix(p, "~/") {
+				l.failKey(key, "%s begins with ~, which is not replaced here: write the whole path", clip(p))
+			}
+		}
 	}
 }
 
@@ -102,6 +120,8 @@ func (l *loader) checkSchedule() {
 				takes = strings.Join(known, ", ")
 			}
 			l.failKey("lr_scheduler_kwargs", "%s is not known to lr_scheduler_type: %s, which takes %s", clip(name), r.LRSchedulerType, takes)
+		case name == "num_cycles" && math.Abs(v) > 1e9:
+			l.failKey("lr_scheduler_kwargs", "num_cycles must be a number of turns, not %v", v)
 		case name == "power" && v <= 0:
 			l.failKey("lr_scheduler_kwargs", "power must be above 0, not %v", v)
 		case name == "min_lr_rate" && (v < 0 || v > 1):

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"unicode/utf8"
@@ -31,6 +32,9 @@ func Load(path string, overrides []string) (*Recipe, error) {
 
 func readFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, Errors{{File: path, Reason: "there is no such file"}}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("recipe: %w", err)
 	}

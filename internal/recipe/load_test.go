@@ -201,6 +201,9 @@ func TestFaults(t *testing.T) {
 		{"lr_scheduler_type: cosine_with_min_lr", `lr_scheduler_kwargs: needs one of min_lr and min_lr_rate with lr_scheduler_type: cosine_with_min_lr`},
 		{"lr_scheduler_type: cosine_with_min_lr\nlr_scheduler_kwargs: {min_lr: 1, num_cycles: 0.5}", `4:22: lr_scheduler_kwargs: min_lr must be from 0 to learning_rate 5e-05, not 1`},
 		{"lr_scheduler_type: polynomial\nlr_scheduler_kwargs: {lr_end: 1e-3}", `4:22: lr_scheduler_kwargs: lr_end 0.001 must be from 0 to below learning_rate 5e-05`},
+		{"lr_scheduler_type: cosine\nlr_scheduler_kwargs: {num_cycles: 1e300}", `4:22: lr_scheduler_kwargs: num_cycles must be a number of turns, not 1e+300`},
+		{"adam_epsilon: 1e-320", `3:15: adam_epsilon: 1e-320 is 0 in float32: AdamW would divide by zero`},
+		{"output_dir: ~/out", `3:13: output_dir: ~/out begins with ~, which is not replaced here: write the whole path`},
 		{"eval_dataset: e\neval_fraction: 0.1", `4:16: eval_fraction: cannot be used with eval_dataset: one of them says what is evaluated`},
 		{"eval_steps: 10", `3:13: eval_steps: needs eval_dataset or eval_fraction`},
 		{"fp16: true\nbf16: true", `3:7: fp16: cannot be used with bf16`},
@@ -334,7 +337,8 @@ trust_remote_code has no effect: no code of a model is ever run`
 func TestLoadFiles(t *testing.T) {
 	dir := t.TempDir()
 	for _, path := range []string{dir, filepath.Join(dir, "none.yaml")} {
-		if _, err := Load(path, nil); err == nil || !strings.Contains(err.Error(), path) {
+		var faults Errors
+		if _, err := Load(path, nil); !errors.As(err, &faults) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}

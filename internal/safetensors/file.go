@@ -62,7 +62,7 @@ func OpenDir(dir string) (*File, error) {
 	}
 	weightMap, err := readIndex(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s holds neither %s nor %s: %w", dir, SingleFile, IndexFile, fs.ErrNotExist)
+		return nil, fmt.Errorf("%s holds neither %s nor %s: %w%s", dir, SingleFile, IndexFile, fs.ErrNotExist, pickled(dir))
 	}
 	if err != nil {
 		return nil, err
@@ -181,6 +181,14 @@ func parseIndex(text []byte) (map[string]string, error) {
 	return weightMap, d.finish()
 }
 
+// pickled says what to do where a model has its weights in PyTorch's own format only.
+func pickled(dir string) string {
+	if found, _ := filepath.Glob(filepath.Join(dir, "pytorch_model*.bin")); len(found) == 0 {
+		return ""
+	}
+	return "; the weights are in pickle files, which can run code when they are read, so cria does not read them: save them as safetensors"
+}
+
 // localName reports whether name is a plain safetensors file name, on every
 // operating system (no separator, no drive, no device, no hidden file).
 func localName(name string) bool {
@@ -194,8 +202,11 @@ func localName(name string) bool {
 func checkInside(dir, name string) error {
 	path := filepath.Join(dir, name)
 	real, err := filepath.EvalSymlinks(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w; a part of the model is missing, download it again", err)
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", path, err)
 	}
 	home, err := filepath.EvalSymlinks(dir)
 	if err != nil {

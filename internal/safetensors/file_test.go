@@ -165,6 +165,22 @@ func TestOpenDirLinks(t *testing.T) {
 	}
 }
 
+// What is missing is named, with what to do about it.
+func TestOpenDirSaysWhatIsMissing(t *testing.T) {
+	none, pickle, shards, loop := t.TempDir(), t.TempDir(), t.TempDir(), t.TempDir()
+	put(t, filepath.Join(pickle, "pytorch_model-00001-of-00002.bin"), nil)
+	put(t, filepath.Join(shards, IndexFile), []byte(`{"weight_map":{"a":"1.safetensors"}}`))
+	want := map[string]string{none: SingleFile, pickle: "pickle", shards: "download it again"}
+	if os.Symlink(SingleFile, filepath.Join(loop, SingleFile)) == nil {
+		want[loop] = filepath.Join(loop, SingleFile)
+	}
+	for dir, want := range want {
+		if _, err := OpenDir(dir); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v does not say %q", err, want)
+		}
+	}
+}
+
 func FuzzParseIndex(f *testing.F) {
 	f.Add([]byte(`{"metadata":{"total_size":8},"weight_map":{"a":"1.safetensors","b":"2.safetensors"}}`))
 	f.Fuzz(func(t *testing.T, text []byte) {

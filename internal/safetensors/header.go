@@ -18,6 +18,8 @@ const (
 	// maxHeader is the reference implementation's limit on the header.
 	maxHeader = 100_000_000
 	maxDims   = 64
+	// lfsPointer begins what a clone without Git LFS has in a large file's place.
+	lfsPointer = "version https://git-lfs"
 )
 
 // entry is one tensor of a header, its data being data[begin:end].
@@ -34,6 +36,8 @@ func parse(file []byte) ([]Tensor, map[string]string, error) {
 	}
 	n := binary.LittleEndian.Uint64(file)
 	switch {
+	case bytes.HasPrefix(file, []byte(lfsPointer)):
+		return nil, nil, errors.New("this is only a Git LFS pointer to the file; fetch the file itself (git lfs pull)")
 	case n > maxHeader:
 		return nil, nil, fmt.Errorf("header of %d bytes is over the limit of %d; this is probably not a safetensors file", n, maxHeader)
 	case n > uint64(len(file)-prefixSize):

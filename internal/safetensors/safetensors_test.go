@@ -159,6 +159,7 @@ func TestParseRefuses(t *testing.T) {
 	}{
 		"empty":                 {nil, "too short"},
 		"seven bytes":           {[]byte("1234567"), "too short"},
+		"Git LFS":               {[]byte("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n"), "git lfs pull"},
 		"header too large":      {append(long, "{}"...), "over the limit"},
 		"header length wraps":   {append(huge, "{}"...), "over the limit"},
 		"header past the end":   {file("{}", "")[:9], "cut off"},

@@ -167,17 +167,17 @@ func TestParseRefuses(t *testing.T) {
 		`type "Metaspace"`: func(f, _ object) {
 			f["pre_tokenizer"] = object{"type": "Sequence", "pretokenizers": []any{object{"type": "Metaspace"}, object{"type": "ByteLevel"}}}
 		},
-		`the pattern "(a+)+$"`:               func(f, _ object) { f["pre_tokenizer"] = split(object{"Regex": "(a+)+$"}, "Isolated") },
-		"by a String":                        func(f, _ object) { f["pre_tokenizer"] = split(object{"String": " "}, "Isolated") },
-		`behavior "Removed"`:                 func(f, _ object) { f["pre_tokenizer"] = split(object{"Regex": `\s`}, "Removed") },
-		`pre_tokenizer: a JSON string where`: func(f, _ object) { f["pre_tokenizer"] = split(" ", "Isolated") },
-		`post_processor "BertProcessing"`:    func(f, _ object) { f["post_processor"] = object{"type": "BertProcessing"} },
-		"decoder: missing":                   func(f, _ object) { delete(f, "decoder") },
-		`decoder "Metaspace"`:                func(f, _ object) { f["decoder"] = object{"type": "Metaspace"} },
-		`added token "<s>" has id 9`:         added(object{"id": 9, "content": "<s>"}),
-		`added token "ab" has id 5`:          added(object{"id": 5, "content": "ab"}),
-		`added token "<s>" has id -1`:        added(object{"id": -1, "content": "<s>"}),
-		"513 bytes, more than 512":           added(object{"id": 5, "content": strings.Repeat("x", 513)}),
+		`the pattern "(a+)+$"`: func(f, _ object) { f["pre_tokenizer"] = split(object{"Regex": "(a+)+$"}, "Isolated") },
+		"by a String":          func(f, _ object) { f["pre_tokenizer"] = split(object{"String": " "}, "Isolated") },
+		`behavior "Removed"`:   func(f, _ object) { f["pre_tokenizer"] = split(object{"Regex": `\s`}, "Removed") },
+		`pre_tokenizer: pattern: a JSON string where`: func(f, _ object) { f["pre_tokenizer"] = split(" ", "Isolated") },
+		`post_processor "BertProcessing"`:             func(f, _ object) { f["post_processor"] = object{"type": "BertProcessing"} },
+		"decoder: missing":                            func(f, _ object) { delete(f, "decoder") },
+		`decoder "Metaspace"`:                         func(f, _ object) { f["decoder"] = object{"type": "Metaspace"} },
+		`added token "<s>" has id 9`:                  added(object{"id": 9, "content": "<s>"}),
+		`added token "ab" has id 5`:                   added(object{"id": 5, "content": "ab"}),
+		`added token "<s>" has id -1`:                 added(object{"id": -1, "content": "<s>"}),
+		"513 bytes, more than 512":                    added(object{"id": 5, "content": strings.Repeat("x", 513)}),
 		"which another token has": func(f, m object) {
 			m["vocab"] = object{"a": 0, "b": 1, "Ġ": 2, "ab": 5, "Ġab": 4}
 			f["added_tokens"] = []any{object{"id": 5, "content": "<s>"}}

@@ -262,7 +262,7 @@ func NewestCheckpoint(fsys disk.FS, dir string, warn func(string)) (whole string
 	}
 	for _, step := range steps {
 		cp := filepath.Join(dir, checkpointName(step))
-		if _, err := disk.Verify(fsys, cp); err != nil {
+		if _, err := disk.Verify(fsys, cp); err != nil && !errors.Is(err, disk.ErrExtra) {
 			warn(fmt.Sprintf("%s is passed over: %v", cp, err))
 			damaged = append(damaged, cp)
 			continue

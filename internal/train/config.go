@@ -1,6 +1,8 @@
 package train
 
 import (
+	"context"
+
 	"cria/internal/adapter"
 	"cria/internal/compute"
 	"cria/internal/data"
@@ -67,16 +69,25 @@ type largest struct {
 }
 
 // largest looks at all steps, so that memory is planned and allocated once.
-func (c *Config) largest() (n largest) {
+func (c *Config) largest(ctx context.Context) (n largest, err error) {
 	for i := range c.Steps.Len() {
+		if err := ctx.Err(); err != nil {
+			return n, err
+		}
 		s := c.pack(c.Steps.At(i))
 		n.rows, n.minRows, n.targets = max(n.rows, len(s.IDs)), max(n.minRows, s.MinRows()), max(n.targets, len(s.Targets))
 	}
-	return n
+	return n, nil
 }
 
 // New allocates the run's memory and attaches the adapter to the model.
-func New(c Config) (*Loop, error) { return newLoop(c, c.largest()) }
+func New(c Config) (*Loop, error) {
+	n, err := c.largest(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	return newLoop(c, n)
+}
 
 func newLoop(c Config, n largest) (*Loop, error) {
 	l := &Loop{Config: c}

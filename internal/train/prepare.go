@@ -96,7 +96,9 @@ func Prepare(ctx context.Context, r *recipe.Recipe, o Options) (_ *Job, err erro
 		return nil, err
 	}
 	if tok.VocabSize() > cfg.VocabSize {
-		return nil, fmt.Errorf("%s: the tokenizer has %d tokens, the model's vocab_size is %d; tokenizer.json belongs to another model", r.Model, tok.VocabSize(), cfg.VocabSize)
+		last, _ := tok.Token(int32(tok.VocabSize() - 1))
+		return nil, fmt.Errorf("%s: the tokenizer has %d tokens (the last is %q), the model's vocab_size is %d; tokenizer.json or a token that tokenizer_config.json adds belongs to another model",
+			r.Model, tok.VocabSize(), last, cfg.VocabSize)
 	}
 	rows, where, err := j.readRows(ctx, tok, cfg, gen)
 	if err != nil {
@@ -145,7 +147,10 @@ func Prepare(ctx context.Context, r *recipe.Recipe, o Options) (_ *Job, err erro
 	c.BaseHash = j.baseHash
 	rowsHash := hashRows(rows)
 	c.Identity = func() map[string]string { return identity(r, j.DType, rowsHash, j.baseHash()) }
-	largest := c.largest()
+	largest, err := c.largest(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if c.MaxRows, c.Recompute, err = mem.rows(&c, largest); err != nil {
 		return nil, err
 	}
@@ -220,6 +225,9 @@ func (j *Job) readRows(ctx context.Context, tok *tokenizer.Tokenizer, cfg *llama
 	if err := checkReport(r, &report); err != nil {
 		return nil, nil, err
 	}
+	if report.Labelled == 0 {
+		return nil, nil, r.Errorf("max_length", "no row has a token that is trained, so there is nothing to learn; raise max_length")
+	}
 	out := make([]pack.Row, len(rows))
 	for i, row := range rows {
 		out[i] = row.Row
@@ -288,7 +296,7 @@ func (j *Job) checkpoint(o Options) (string, error) {
 		return "", nil
 	}
 	if dir := r.ResumeFromCheckpoint.Dir; dir != "" {
-		if _, err := disk.Verify(o.FS, dir); err != nil {
+		if _, err := disk.Verify(o.FS, dir); err != nil && !errors.Is(err, disk.ErrExtra) {
 			return "", r.Errorf("resume_from_checkpoint", "%v", err)
 		}
 		return dir, nil
@@ -421,9 +429,13 @@ func tokenizerFiles(dir string) (out []string) {
 	return out
 }
 
-// takeOutputDir makes output_dir, locks it, and tests that a checkpoint would fit.
+// takeOutputDir tests that checkpoints would fit, makes output_dir and locks it.
 func (j *Job) takeOutputDir(a *adapter.Adapter) error {
 	r := j.Recipe
+	need := uint64(a.NumParameters())*12*2 + 64<<20
+	if free, err := disk.FreeSpace(r.OutputDir); err == nil && free < need {
+		return r.Errorf("output_dir", "%s has %d MB free, two checkpoints need %d MB; make room or choose another output_dir", r.OutputDir, free>>20, need>>20)
+	}
 	if err := disk.MkdirAll(disk.OS{}, r.OutputDir); err != nil {
 		return r.Errorf("output_dir", "%v", err)
 	}
@@ -432,9 +444,5 @@ func (j *Job) takeOutputDir(a *adapter.Adapter) error {
 		return r.Errorf("output_dir", "%v", err)
 	}
 	j.closers = append(j.closers, lock.Release)
-	need := uint64(a.NumParameters())*12*2 + 64<<20
-	if free, err := disk.FreeSpace(r.OutputDir); err == nil && free < need {
-		return r.Errorf("output_dir", "%s has %d MB free, two checkpoints need %d MB; make room or choose another output_dir", r.OutputDir, free>>20, need>>20)
-	}
 	return nil
 }

@@ -33,7 +33,7 @@ func (s Schedule) At(step int) float64 {
 	case "cosine_with_min_lr":
 		return s.LR * max(0, cosine()*(1-s.MinLRRate)+s.MinLRRate)
 	case "polynomial":
-		if step > s.Total {
+		if step > s.Total || s.Total == s.Warmup { // the reference divides by zero in the second case
 			return s.LREnd
 		}
 		remaining := 1 - float64(step-s.Warmup)/float64(s.Total-s.Warmup)
@@ -45,8 +45,12 @@ func (s Schedule) At(step int) float64 {
 }
 
 // cos is the cosine, correctly rounded as glibc's is almost always; math.Cos is not, and rates would differ from the
-// reference's in the last bit. It is the Taylor series in 200 bits, for the |x| of a few turns that schedules have.
+// reference's in the last bit. It is the Taylor series in 200 bits, for the |x| of a few turns that schedules have; for
+// others, where its terms grow too large, it is math.Cos.
 func cos(x float64) float64 {
+	if math.Abs(x) > 64 {
+		return math.Cos(x)
+	}
 	const bits = 200
 	sq := new(big.Float).SetPrec(bits).SetFloat64(x)
 	sq.Mul(sq, sq)

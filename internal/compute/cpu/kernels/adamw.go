@@ -49,7 +49,7 @@ func (l Level) AdamW(p, g, m, v []float32, o *AdamW) {
 // adamWGo is adamW in Go. Conversions keep the compiler from fusing where torch does not.
 func adamWGo(p, g, m, v []float32, o *AdamW) {
 	for i := range p {
-		g := o.GradScale * g[i]
+		g := float32(o.GradScale * g[i])
 		m[i] = float32(math.FMA(float64(o.Lerp1), float64(g-m[i]), float64(m[i])))
 		v[i] = float32(math.FMA(float64(float32(o.Square2*g)), float64(g), float64(float32(v[i]*o.Beta2))))
 		denom := float32(math.Sqrt(float64(v[i])))/o.Bias2Sqrt + o.Eps
