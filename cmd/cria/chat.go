@@ -37,6 +37,7 @@ func newChat(ui *ui) *cobra.Command {
 				return err
 			}
 			defer model.Close()
+			ui.onStop = ""
 			t := &talk{ui: ui, model: model, options: o, session: generate.NewSession(model.Model), system: system}
 			return t.run(cmd.Context())
 		},
@@ -62,7 +63,7 @@ func (t *talk) run(ctx context.Context) error {
 	if interactive {
 		t.ui.note("%s", t.ui.paint("2", "Type a message and Enter; /help for commands."))
 	}
-	in := lines(t.ui.in)
+	in := readLines(t.ui.in)
 	for {
 		if interactive {
 			fmt.Fprint(t.ui.err, t.ui.paint("1", "> "))
@@ -70,10 +71,13 @@ func (t *talk) run(ctx context.Context) error {
 		var line string
 		select {
 		case <-ctx.Done():
+			if interactive {
+				t.ui.note("")
+			}
 			return nil
-		case l, ok := <-in:
+		case l, ok := <-in.lines:
 			if !ok {
-				return nil
+				return in.err
 			}
 			line = strings.TrimSpace(l)
 		}
@@ -100,18 +104,30 @@ func (t *talk) run(ctx context.Context) error {
 	}
 }
 
-// lines sends the lines of r; the channel closes at its end.
-func lines(r io.Reader) <-chan string {
-	ch := make(chan string)
+// maxLine is the longest message, in bytes.
+const maxLine = 16 << 20
+
+// lineReader sends the lines of standard input. err says why they ended, once lines is closed.
+type lineReader struct {
+	lines chan string
+	err   error
+}
+
+func readLines(r io.Reader) *lineReader {
+	l := &lineReader{lines: make(chan string)}
 	go func() {
-		defer close(ch)
+		defer close(l.lines)
 		s := bufio.NewScanner(r)
-		s.Buffer(nil, 16<<20)
+		s.Buffer(nil, maxLine)
 		for s.Scan() {
-			ch <- s.Text()
+			l.lines <- s.Text()
+		}
+		l.err = s.Err()
+		if errors.Is(l.err, bufio.ErrTooLong) {
+			l.err = fmt.Errorf("standard input: a message of more than %d MiB", maxLine>>20)
 		}
 	}()
-	return ch
+	return l
 }
 
 // reply answers one line. A prompt that is too long, or that the template refuses, leaves the dialogue as it was.

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -55,6 +57,8 @@ func answerArgs(cmd *cobra.Command, args []string) (model string, err error) {
 			}
 		case model == "":
 			model = a
+		case ok:
+			return "", usagef("there is no option %s; cria %s --help lists them", key, cmd.Name())
 		default:
 			return "", usagef("two models are named, %s and %s", model, a)
 		}
@@ -75,10 +79,12 @@ func (a *answerFlags) start(cmd *cobra.Command, args []string) (*generate.Chat, 
 	switch {
 	case a.maxTokens < 1:
 		return nil, o, usagef("--max-new-tokens %d: a reply has at least one token", a.maxTokens)
-	case a.temp <= 0:
+	case !(a.temp > 0 && a.temp <= math.MaxFloat32):
 		return nil, o, usagef("--temperature %v: must be above 0; for the likeliest token use --greedy", a.temp)
-	case a.topK < 0 || a.topP <= 0 || a.topP > 1 || a.minP < 0 || a.minP > 1 || a.penalty <= 0:
-		return nil, o, usagef("--top-k must not be negative, --top-p in (0, 1], --min-p in [0, 1], --repetition-penalty above 0")
+	case a.topK < 0 || !(a.topP > 0 && a.topP <= 1) || !(a.minP >= 0 && a.minP <= 1) || !(a.penalty >= 1e-3 && a.penalty <= 1e3):
+		return nil, o, usagef("--top-k must not be negative, --top-p in (0, 1], --min-p in [0, 1], --repetition-penalty in [0.001, 1000]")
+	case a.load.Threads < 0 || a.load.Threads > 4096:
+		return nil, o, usagef("--threads %d: from 1 to 4096, or 0 for all", a.load.Threads)
 	}
 	switch a.load.DType {
 	case "auto", "float32", "bfloat16":
@@ -144,6 +150,7 @@ func newGenerate(ui *ui) *cobra.Command {
 				return err
 			}
 			defer model.Close()
+			ui.onStop = ""
 			var in []int32
 			if ids != "" {
 				in, err = parseIDs(ids)
@@ -166,9 +173,13 @@ func newGenerate(ui *ui) *cobra.Command {
 			if !asJSON {
 				fmt.Fprintln(ui.out, printable(stream.Flush()))
 				ui.note("%d tokens, %s, %.1f tokens/s (prompt of %d tokens in %.2f s)", len(res.IDs), res.FinishReason, res.TokensPerSecond, res.PromptTokens, res.PromptSeconds)
-				return nil
+			} else if err := ui.json(map[string]any{"text": model.Tokenizer.Decode(res.IDs, true), "ids": res.IDs, "finish_reason": res.FinishReason, "tokens_per_second": res.TokensPerSecond}); err != nil {
+				return err
 			}
-			return ui.json(map[string]any{"text": model.Tokenizer.Decode(res.IDs, true), "ids": res.IDs, "finish_reason": res.FinishReason, "tokens_per_second": res.TokensPerSecond})
+			if res.FinishReason == "cancelled" {
+				return context.Canceled
+			}
+			return nil
 		},
 	}
 	a.add(c.Flags())

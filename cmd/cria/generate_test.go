@@ -34,8 +34,12 @@ func TestGenerationConfigDecides(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, "generation_config.json"), []byte(test.config), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if got := ids(test.args...); slices.Equal(got, greedy) != test.greedy {
-			t.Errorf("%s %v: %v, greedy %v", test.config, test.args, got, greedy)
+		same := true
+		for n := 0; same && n < 20; n++ { // a random reply may be the greedy one
+			same = slices.Equal(ids(test.args...), greedy)
+		}
+		if same != test.greedy {
+			t.Errorf("%s %v: the greedy reply %v", test.config, test.args, same)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -36,10 +37,11 @@ func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 
 // run executes one command line and returns its exit code.
 func run(args []string, in io.Reader, out, errOut io.Writer) (code int) {
-	ui := newUI(in, out, errOut)
+	stdout := &output{Writer: out}
+	ui := newUI(in, stdout, errOut)
 	defer func() {
 		if p := recover(); p != nil {
-			ui.fail(fmt.Errorf("internal error: %v\n%s\nThis is a fault in cria; please report it with the command that you ran", p, debug.Stack()))
+			ui.note("error: internal error: %v\n%s\nThis is a fault in cria; please report it with the command that you ran", p, debug.Stack())
 			code = exitError
 		}
 	}()
@@ -47,10 +49,13 @@ func run(args []string, in io.Reader, out, errOut io.Writer) (code int) {
 	defer stop()
 	root := newRoot(ui)
 	root.SetArgs(args)
-	root.SetOut(out)
+	root.SetOut(stdout)
 	root.SetErr(errOut)
 	err := root.ExecuteContext(ctx)
 	ui.close()
+	if err == nil && stdout.err != nil {
+		err = stdout.err
+	}
 	if err == nil {
 		return exitOK
 	}
@@ -61,7 +66,7 @@ func run(args []string, in io.Reader, out, errOut io.Writer) (code int) {
 		nan     *train.NonFiniteError
 	)
 	switch {
-	case errors.Is(err, train.ErrInterrupted):
+	case errors.Is(err, train.ErrInterrupted), errors.Is(err, context.Canceled):
 		return exitInterrupted
 	case errors.As(err, &nan):
 		ui.fail(err)
@@ -81,17 +86,20 @@ func signals(ui *ui) (context.Context, func()) {
 	signal.Notify(ch, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		for n := 0; ; n++ {
-			if _, ok := <-ch; !ok {
+			sig, ok := <-ch
+			if !ok {
 				return
 			}
-			if ui.interrupt() {
+			if sig == os.Interrupt && ui.interrupt() {
 				n--
 				continue
 			}
 			if n > 0 {
 				os.Exit(exitInterrupted)
 			}
-			ui.note("stopping; press Ctrl-C again to stop at once and lose the work since the last checkpoint")
+			if ui.onStop != "" {
+				ui.note("%s", ui.onStop)
+			}
 			cancel()
 		}
 	}()
@@ -110,10 +118,15 @@ func newRoot(ui *ui) *cobra.Command {
 		SilenceUsage:  true,
 		Version:       version(),
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usagef("%s; %s --help lists the flags", goParse.ReplaceAllString(err.Error(), ""), c.CommandPath())
+	})
 	root.AddCommand(newTrain(ui), newGenerate(ui), newChat(ui), newImport(ui), newInspect(ui), newTokenize(ui), newTemplate(ui), newDoctor(ui), newDemo(ui))
 	return root
 }
+
+// goParse is how strconv's errors begin.
+var goParse = regexp.MustCompile(`strconv\.\w+: parsing "[^"]*": `)
 
 // version is the module's version and the commit it was built from.
 func version() string {

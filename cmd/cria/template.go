@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"cria/internal/chat"
+	"cria/internal/disk"
 	"cria/internal/jinja"
 	"cria/internal/tokenizer"
 
@@ -44,7 +45,7 @@ func newTemplate(ui *ui) *cobra.Command {
 				return err
 			}
 			var sets []json.RawMessage
-			if err := json.Unmarshal(in, &sets); err != nil {
+			if err := disk.Unmarshal(in, &sets); err != nil {
 				return usagef("standard input: a JSON list of objects was expected: %v", err)
 			}
 			out := make([]map[string]string, len(sets))
@@ -69,7 +70,12 @@ func readTemplate(path string) (*jinja.Template, error) {
 		return nil, err
 	}
 	if !info.IsDir() {
-		src, err := os.ReadFile(path)
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		src, err := io.ReadAll(io.LimitReader(f, 16<<20)) // more than the longest template, and not all of a device
 		if err != nil {
 			return nil, err
 		}
@@ -100,7 +106,7 @@ func at(path string, err error) error {
 // renderJSON renders with the variables of one JSON object.
 func renderJSON(t *jinja.Template, set []byte) (string, error) {
 	var raw map[string]json.RawMessage
-	if err := json.Unmarshal(set, &raw); err != nil {
+	if err := disk.Unmarshal(set, &raw); err != nil {
 		return "", usagef("a JSON object of variables was expected: %v", err)
 	}
 	vars := make(map[string]any, len(raw))

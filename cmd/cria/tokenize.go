@@ -68,7 +68,11 @@ func newTokenize(ui *ui) *cobra.Command {
 func readTexts(in io.Reader) ([]string, error) {
 	d := json.NewDecoder(in)
 	var list []*string
-	if err := d.Decode(&list); err != nil {
+	err := d.Decode(&list)
+	if wrong := new(json.UnmarshalTypeError); errors.As(err, &wrong) {
+		err = fmt.Errorf("it has a JSON %s", wrong.Value)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("standard input is not a JSON list of strings: %w", err)
 	}
 	if _, err := d.Token(); err != io.EOF {

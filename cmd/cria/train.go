@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"cria/internal/inspect"
 	"cria/internal/recipe"
 	"cria/internal/train"
 
@@ -78,9 +79,13 @@ func runTrain(ctx context.Context, ui *ui, r *recipe.Recipe, path string) error 
 	for _, n := range r.Notes {
 		ui.note("note: %s", n)
 	}
+	ui.onStop = "stopping after this step; press Ctrl-C again to stop at once and lose the work since the last checkpoint"
 	ui.show("reading the model and the data ...")
 	j, err := train.Prepare(ctx, r, train.Options{Info: func(s string) { ui.note("note: %s", s) }, OnProgress: func(p train.Progress) { showProgress(ui, &p) }})
 	ui.show("")
+	if errors.Is(err, context.Canceled) {
+		ui.note("stopped before the first step; nothing was written")
+	}
 	if err != nil {
 		return err
 	}
@@ -91,7 +96,7 @@ func runTrain(ctx context.Context, ui *ui, r *recipe.Recipe, path string) error 
 	ui.show("")
 	switch {
 	case errors.Is(err, train.ErrInterrupted):
-		ui.note("saved at step %d of %d. Go on with: cria train %s resume_from_checkpoint=true", j.Step(), j.Steps.Len(), strings.TrimSpace(path+" output_dir="+r.OutputDir))
+		ui.note("saved at step %d of %d. Go on with: %s", j.Step(), j.Steps.Len(), inspect.ResumeCommand(j.Checkpoint(), r.OutputDir))
 		return err
 	case err != nil:
 		return err

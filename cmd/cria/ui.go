@@ -22,11 +22,12 @@ type ui struct {
 
 	mu     sync.Mutex
 	onINT  func() // takes Ctrl-C while set
+	onStop string // what the first Ctrl-C is answered with
 	status string // the line that is being redrawn
 }
 
 func newUI(in io.Reader, out, errOut io.Writer) *ui {
-	u := &ui{in: in, out: out, err: errOut}
+	u := &ui{in: in, out: out, err: errOut, onStop: "stopping; press Ctrl-C again to stop at once"}
 	if f, ok := errOut.(*os.File); ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
 		u.tty = true
 		u.colour = os.Getenv("NO_COLOR") == ""
@@ -51,7 +52,37 @@ func (u *ui) note(format string, args ...any) {
 	u.draw()
 }
 
-func (u *ui) fail(err error) { u.note("%s %v", u.paint("31;1", "error:"), err) }
+func (u *ui) fail(err error) { u.note("%s %s", u.paint("31;1", "error:"), oneScreen(err.Error())) }
+
+// oneScreen makes a message that may quote files safe for a terminal, and cuts out what fills more than a screen. The end
+// stays: it says what to do.
+func oneScreen(s string) string {
+	const lines, runes = 24, 1200
+	all := strings.Split(printable(s), "\n")
+	if n := len(all); n > lines {
+		all = append(append(all[:lines-2:lines-2], fmt.Sprintf("... %d more lines ...", n-lines+1)), all[n-1])
+	}
+	for i, line := range all {
+		if r := []rune(line); len(r) > runes {
+			all[i] = string(r[:runes*2/3]) + " ... " + string(r[len(r)-runes/3:])
+		}
+	}
+	return strings.Join(all, "\n")
+}
+
+// output remembers the first error of standard output, which printing token by token does not look at.
+type output struct {
+	io.Writer
+	err error
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	n, err := o.Writer.Write(b)
+	if o.err == nil {
+		o.err = err
+	}
+	return n, err
+}
 
 // show replaces the status line; without a terminal it does nothing.
 func (u *ui) show(line string) {

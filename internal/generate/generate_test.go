@@ -206,8 +206,32 @@ func TestSampling(t *testing.T) {
 	if id := newSampler(Sampling{TopP: 1}).next([]float32{-2, -1, -3}, nil); id != 1 {
 		t.Errorf("temperature 0: token %d", id)
 	}
+	for _, temp := range []float64{1e-300, 5e-324} {
+		if id := newSampler(Sampling{Temperature: temp, TopP: 1}).next([]float32{2, 3, 1}, nil); id != 1 {
+			t.Errorf("temperature %v: token %d", temp, id)
+		}
+	}
 	if a, b := draw(Sampling{Seed: 9}), draw(Sampling{Seed: 9}); len(a) != len(b) || a[1] != b[1] {
 		t.Error("the same seed drew differently")
+	}
+}
+
+// A model that computes NaN is not asked for a token.
+func TestNotFinite(t *testing.T) {
+	for _, bad := range []float32{float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1))} {
+		if finite([]float32{1, bad, 2}) {
+			t.Errorf("%v is called finite", bad)
+		}
+	}
+	if !finite([]float32{math.MaxFloat32, -math.MaxFloat32, 0}) {
+		t.Error("finite numbers are not called finite")
+	}
+	c := load(t, golden+"tiny-llama", "")
+	norm := make([]float32, c.Model.HiddenSize)
+	norm[3] = float32(math.NaN())
+	c.Model.Backend().Write(c.Model.Norm.Weight, 0, norm)
+	if res, err := NewSession(c.Model).Generate(context.Background(), []int32{1, 2}, greedy(4, nil), nil); !errors.Is(err, errNotFinite) {
+		t.Errorf("%+v %v", res, err)
 	}
 }
 

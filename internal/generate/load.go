@@ -1,7 +1,9 @@
 package generate
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -52,6 +54,9 @@ func Load(o LoadOptions) (_ *Chat, err error) {
 		return nil, fmt.Errorf("%q is not a model directory; name a directory in Hugging Face's format (cria import makes one of a GGUF file)", o.Model)
 	}
 	cfg, err := llama.ReadConfig(o.Model)
+	if _, other := adapter.ReadConfig(o.Model); errors.Is(err, fs.ErrNotExist) && other == nil {
+		return nil, fmt.Errorf("%s is an adapter, not a model: name its base model, and this directory as the adapter", o.Model)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +122,7 @@ func (c *Chat) loadRecipe(path string) error {
 	}
 	r, err := recipe.Load(path, nil)
 	if err != nil {
-		return fmt.Errorf("the recipe beside the adapter cannot be read: %w", err)
+		return fmt.Errorf("the recipe beside the adapter cannot be read (without that file the model's chat template is used): %w", err)
 	}
 	c.Recipe = r
 	return c.UsePrompt(r)

@@ -221,10 +221,16 @@ func (r *Report) run(ctx context.Context, entries []fs.DirEntry) error {
 		r.adapter(u.Newest)
 		r.trainedWith(u.Newest)
 		if u.InUse == nil && r.Recipe != nil {
-			u.Resume = fmt.Sprintf("cria train %s output_dir=%s resume_from_checkpoint=true", quoted(filepath.Join(u.Newest, recipeName)), quoted(r.Path))
+			u.Resume = ResumeCommand(u.Newest, r.Path)
 		}
 	}
 	return nil
+}
+
+// ResumeCommand is the command that goes on with the run in outputDir from its newest checkpoint, whatever was on the
+// command line that began it.
+func ResumeCommand(newest, outputDir string) string {
+	return fmt.Sprintf("cria train %s output_dir=%s resume_from_checkpoint=true", quoted(filepath.Join(newest, recipeName)), quoted(outputDir))
 }
 
 // owner is who holds a lock file now, nil if nobody does.

@@ -34,7 +34,8 @@ func TestResolvedLoadsAgain(t *testing.T) {
 
 // draw makes a valid recipe from overrides, so that it went through the same checks as any other.
 func draw(t *rapid.T) *Recipe {
-	o := []string{"model=" + quote(rapid.StringN(1, 30, 60).Draw(t, "model")), "dataset=" + join(quoteAll(rapid.SliceOfN(rapid.StringN(1, 9, 20), 1, 3).Draw(t, "dataset")))}
+	path := rapid.StringN(1, 30, 60).Filter(func(s string) bool { return s != "~" && !strings.HasPrefix(s, "~/") })
+	o := []string{"model=" + quote(path.Draw(t, "model")), "dataset=" + join(quoteAll(rapid.SliceOfN(path, 1, 3).Draw(t, "dataset")))}
 	maybe := func(name, value string) {
 		if rapid.Bool().Draw(t, "set "+name) {
 			o = append(o, name+"="+value)
@@ -47,7 +48,7 @@ func draw(t *rapid.T) *Recipe {
 		maybe("system", rapid.String().Draw(t, "system"))
 	}
 	maybe("max_length", fmt.Sprint(rapid.IntRange(1, 1<<20).Draw(t, "max_length")))
-	maybe("adapter", quote(rapid.StringN(1, 9, 20).Draw(t, "adapter")))
+	maybe("adapter", quote(path.Draw(t, "adapter")))
 	maybe("lora.r", fmt.Sprint(rapid.IntRange(1, 1<<16).Draw(t, "r")))
 	maybe("lora.use_rslora", "true")
 	maybe("lora.lora_dropout", fmt.Sprint(rapid.Float64Range(0, 0.99).Draw(t, "lora_dropout")))

@@ -2,6 +2,7 @@ package train
 
 import (
 	"context"
+	"path/filepath"
 
 	"cria/internal/adapter"
 	"cria/internal/compute"
@@ -124,6 +125,9 @@ func roundBFloat16(x []float32) {
 		x[i] = compute.RoundBFloat16(x[i])
 	}
 }
+
+// Checkpoint is the directory in which the step that was made last is saved.
+func (l *Loop) Checkpoint() string { return filepath.Join(l.OutputDir, checkpointName(l.step)) }
 
 // Step is the number of optimizer steps made so far.
 func (l *Loop) Step() int { return l.step }
