@@ -37,7 +37,7 @@ func newChat(ui *ui) *cobra.Command {
 				return err
 			}
 			defer model.Close()
-			ui.onStop = ""
+			ui.answerStop("")
 			t := &talk{ui: ui, model: model, options: o, session: generate.NewSession(model.Model), system: system}
 			return t.run(cmd.Context())
 		},

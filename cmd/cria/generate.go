@@ -150,7 +150,7 @@ func newGenerate(ui *ui) *cobra.Command {
 				return err
 			}
 			defer model.Close()
-			ui.onStop = ""
+			ui.answerStop("")
 			var in []int32
 			if ids != "" {
 				in, err = parseIDs(ids)

@@ -25,7 +25,7 @@ func newImport(ui *ui) *cobra.Command {
 			"DIR appears whole or not at all; one that exists and is not empty is refused. What has no exact equal is refused by name.",
 		Example: "  cria import SmolLM2-135M-Instruct-Q8_0.gguf ./smollm2\n  cria inspect model.gguf",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) != 2 {
+			if len(args) != 2 || args[1] == "" {
 				return usagef("name the file and the new directory: cria import FILE.gguf DIR")
 			}
 			return runImport(cmd.Context(), ui, args[0], args[1])

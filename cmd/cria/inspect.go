@@ -21,7 +21,7 @@ func newInspect(ui *ui) *cobra.Command {
 			"What is damaged or missing is listed under \"problems\" and does not change the exit code; nothing is written.",
 		Example: "  cria inspect ./model\n  cria inspect model.gguf\n  cria inspect output\n  cria inspect output/checkpoint-100 --json",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) != 1 {
+			if len(args) != 1 || args[0] == "" {
 				return usagef("name one file or directory: cria inspect PATH")
 			}
 			ui.show("reading " + args[0] + " ...")

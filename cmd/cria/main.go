@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"syscall"
 
 	"cria/internal/recipe"
@@ -84,7 +85,8 @@ func signals(ui *ui) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ch := make(chan os.Signal, 2)
 	signal.Notify(ch, os.Interrupt, syscall.SIGTERM)
-	go func() {
+	var busy sync.WaitGroup
+	busy.Go(func() {
 		for n := 0; ; n++ {
 			sig, ok := <-ch
 			if !ok {
@@ -97,13 +99,13 @@ func signals(ui *ui) (context.Context, func()) {
 			if n > 0 {
 				os.Exit(exitInterrupted)
 			}
-			if ui.onStop != "" {
-				ui.note("%s", ui.onStop)
-			}
 			cancel()
+			if s := ui.stopping(); s != "" {
+				busy.Go(func() { ui.note("%s", s) }) // may wait for the terminal
+			}
 		}
-	}()
-	return ctx, func() { signal.Stop(ch); close(ch); cancel() }
+	})
+	return ctx, func() { signal.Stop(ch); close(ch); cancel(); busy.Wait() }
 }
 
 func newRoot(ui *ui) *cobra.Command {

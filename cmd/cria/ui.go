@@ -21,9 +21,11 @@ type ui struct {
 	tty      bool // err is a terminal
 
 	mu     sync.Mutex
-	onINT  func() // takes Ctrl-C while set
-	onStop string // what the first Ctrl-C is answered with
 	status string // the line that is being redrawn
+
+	catching sync.Mutex // its own: Ctrl-C works while a write waits for the terminal
+	onINT    func()     // takes Ctrl-C while set
+	onStop   string     // what the first Ctrl-C is answered with
 }
 
 func newUI(in io.Reader, out, errOut io.Writer) *ui {
@@ -128,21 +130,34 @@ func (u *ui) json(v any) error {
 
 // catch gives Ctrl-C to f until the returned function is called.
 func (u *ui) catch(f func()) (release func()) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
+	u.catching.Lock()
+	defer u.catching.Unlock()
 	u.onINT = f
 	return func() {
-		u.mu.Lock()
-		defer u.mu.Unlock()
+		u.catching.Lock()
+		defer u.catching.Unlock()
 		u.onINT = nil
 	}
 }
 
+// answerStop sets what the first Ctrl-C is answered with, "" for nothing.
+func (u *ui) answerStop(s string) {
+	u.catching.Lock()
+	defer u.catching.Unlock()
+	u.onStop = s
+}
+
+func (u *ui) stopping() string {
+	u.catching.Lock()
+	defer u.catching.Unlock()
+	return u.onStop
+}
+
 // interrupt hands Ctrl-C to whoever catches it.
 func (u *ui) interrupt() bool {
-	u.mu.Lock()
+	u.catching.Lock()
 	f := u.onINT
-	u.mu.Unlock()
+	u.catching.Unlock()
 	if f == nil {
 		return false
 	}

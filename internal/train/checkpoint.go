@@ -217,6 +217,9 @@ func (l *Loop) load(dir string) error {
 func sameIdentity(dir string, was, is map[string]string) error {
 	var diff []string
 	for _, k := range slices.Sorted(maps.Keys(is)) {
+		if was["adapter"] != is["adapter"] && strings.HasPrefix(k, "lora.") {
+			continue // what follows from that
+		}
 		if was[k] != is[k] {
 			diff = append(diff, fmt.Sprintf("%s was %s, is now %s", k, orNone(was[k]), orNone(is[k])))
 		}

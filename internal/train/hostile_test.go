@@ -36,6 +36,32 @@ func TestResumeWithAnAddedFile(t *testing.T) {
 	}
 }
 
+// A run that began from an adapter goes on with it, and another one without; where the adapter lies does not matter then.
+func TestResumeKnowsOfTheAdapter(t *testing.T) {
+	dir := t.TempDir()
+	base := tinyRecipe(t, dir, "max_steps=2")
+	finish(t, base, Options{})
+	next := []string{"max_steps=4", "save_steps=2", "output_dir=" + filepath.Join(dir, "next")}
+	finish(t, tinyRecipe(t, dir, append(next, "adapter="+base.OutputDir)...), Options{})
+	next = append(next, "resume_from_checkpoint="+filepath.Join(dir, "next", "checkpoint-2"))
+	for adapter, want := range map[string]string{"": "adapter was given, is now not given", "/no/such/adapter": ""} {
+		r := next
+		if adapter != "" {
+			r = append(r, "adapter="+adapter)
+		}
+		j, err := Prepare(context.Background(), tinyRecipe(t, dir, r...), Options{})
+		switch {
+		case err == nil:
+			j.Close()
+			if want != "" {
+				t.Errorf("adapter %q: accepted", adapter)
+			}
+		case want == "" || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "lora."):
+			t.Errorf("adapter %q: %v", adapter, err)
+		}
+	}
+}
+
 // Rows that all lose their reply train nothing, whatever is allowed.
 func TestNothingToTrain(t *testing.T) {
 	dir := t.TempDir()

@@ -25,6 +25,7 @@ var free = []string{"model", "dataset", "template", "system", "prompt_template",
 // identity is what makes a run the same run.
 func identity(r *recipe.Recipe, dtype compute.DType, rows, base string) map[string]string {
 	id := map[string]string{"dataset rows (SHA-256)": rows, "base model (SHA-256)": base, "compute_dtype": string(dtype)}
+	id["adapter"] = map[bool]string{true: "given", false: "not given"}[r.Adapter != ""] // then lora is the adapter's
 	group := ""
 	for line := range strings.Lines(string(r.Resolved())) {
 		key, value, ok := strings.Cut(strings.TrimRight(line, "\n"), ":")
