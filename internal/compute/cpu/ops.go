@@ -22,24 +22,30 @@ func (b *Backend) Embed(ps *compute.Pass, x compute.Buffer, table compute.Weight
 	}
 }
 
-// normed sets b.x (T, C) to n(x), as the products read it, and with operand set makes it the operand b.in.
-func (b *Backend) normed(ps *compute.Pass, x compute.Buffer, n compute.Norm, operand bool) []float32 {
-	xs, w := buf(x), buf(n.Weight).d
-	rows, c := ps.Rows.Len(), xs.cols
-	y := grow(&b.x, rows*c)
+// input sets b.x (T, cols), row by row, to what projections read, and with operand makes it the operand b.in; else it is
+// rounded to what the products read, unless there is dropout, whose mask comes before rounding.
+func (b *Backend) input(ps *compute.Pass, cols int, operand bool, set func(row []float32, i int)) []float32 {
+	n := ps.Rows.Len()
+	y := grow(&b.x, n*cols)
 	if operand {
-		b.in.Reset(b.arith, rows, c)
+		b.in.Reset(b.arith, n, cols)
 	}
-	b.rows(rows, func(_ *worker, t int) {
-		row := y[t*c:][:c]
-		b.level.RMSNorm(row, xs.row(ps.Rows.From+t), w, n.Eps)
+	b.rows(n, func(_ *worker, t int) {
+		row := y[t*cols:][:cols]
+		set(row, ps.Rows.From+t)
 		if operand {
 			b.in.SetRow(t, row)
-		} else if ps.Dropout == nil { // else rounded after the mask
+		} else if ps.Dropout == nil {
 			b.round(row)
 		}
 	})
 	return y
+}
+
+// normed is the input n(x).
+func (b *Backend) normed(ps *compute.Pass, x compute.Buffer, n compute.Norm, operand bool) []float32 {
+	xs, w := buf(x), buf(n.Weight).d
+	return b.input(ps, xs.cols, operand, func(row []float32, i int) { b.level.RMSNorm(row, xs.row(i), w, n.Eps) })
 }
 
 // normBackward adds to dx[Rows] the gradient of x given that of n(x), b.dx.
@@ -125,23 +131,9 @@ func (b *Backend) GateUpBackward(ps *compute.Pass, dx, x compute.Buffer, n compu
 	b.normBackward(ps, dx, x, n)
 }
 
-// act sets b.x (T, F) to silu(gate)·up.
+// act is the input silu(gate)·up.
 func (b *Backend) act(ps *compute.Pass, gate, up compute.Buffer, operand bool) []float32 {
-	rows, f := ps.Rows.Len(), gate.Cols()
-	y := grow(&b.x, rows*f)
-	if operand {
-		b.in.Reset(b.arith, rows, f)
-	}
-	b.rows(rows, func(_ *worker, t int) {
-		row := y[t*f:][:f]
-		b.level.SwiGLU(row, buf(gate).row(ps.Rows.From+t), buf(up).row(ps.Rows.From+t))
-		if operand {
-			b.in.SetRow(t, row)
-		} else if ps.Dropout == nil { // else rounded after the mask
-			b.round(row)
-		}
-	})
-	return y
+	return b.input(ps, gate.Cols(), operand, func(row []float32, i int) { b.level.SwiGLU(row, buf(gate).row(i), buf(up).row(i)) })
 }
 
 func (b *Backend) DownForward(ps *compute.Pass, d compute.Proj, gate, up, res compute.Buffer) {
