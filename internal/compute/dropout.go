@@ -21,9 +21,9 @@ func NewDropout(p float64, seed uint64, step int) *Dropout {
 	return &Dropout{Seed: seed, Step: uint32(step), Threshold: t, Scale: float32(65536 / float64(65536-t))}
 }
 
-// Key returns the Philox key and the upper three words of the counter of one row of one module's input.
-func (d *Dropout) Key(node, pos int32, module uint32) (key [2]uint32, ctr [3]uint32) {
-	return [2]uint32{uint32(d.Seed), uint32(d.Seed>>32) ^ d.Step*0x9E3779B9}, [3]uint32{uint32(pos), uint32(node), module}
+// Key is the Philox key of the step. The upper three words of a row's counters are its position, node and module.
+func (d *Dropout) Key() (k0, k1 uint32) {
+	return uint32(d.Seed), uint32(d.Seed>>32) ^ d.Step*0x9E3779B9
 }
 
 // Philox4x32 is the counter-based generator Philox4x32-10 of Salmon et al. (SC 2011, "Parallel random numbers: as easy
@@ -42,9 +42,9 @@ func Philox4x32(ctr [4]uint32, key [2]uint32) [4]uint32 {
 //
 // Column c reads the 16-bit lane c%8 (low half of word 0 first) of Philox(counter {c/8, pos, node, module}).
 func (d *Dropout) Apply(n int, node, pos int32, module uint32, set func(c int, factor float32)) {
-	key, ctr := d.Key(node, pos, module)
+	k0, k1 := d.Key()
 	for c := 0; c < n; c += 8 {
-		bits := Philox4x32([4]uint32{uint32(c / 8), ctr[0], ctr[1], ctr[2]}, key)
+		bits := Philox4x32([4]uint32{uint32(c / 8), uint32(pos), uint32(node), module}, [2]uint32{k0, k1})
 		for i := c; i < min(c+8, n); i++ {
 			lane := bits[i%8/2] >> (16 * (i % 2)) & 0xFFFF
 			if lane >= d.Threshold {

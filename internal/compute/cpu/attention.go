@@ -41,6 +41,29 @@ func (b *Backend) listTasks(ps *compute.Pass) []task {
 	return b.tasks
 }
 
+// attentionScratch takes what the workers need for the tasks, and counts products products of D elements for every pair of
+// a query and a key that it sees.
+func (b *Backend) attentionScratch(ts []task, h compute.Heads, backward bool) {
+	rows, keys, pairs := 0, 0, 0
+	for i := range ts {
+		m, n := ts[i].rows.Len(), ts[i].keys
+		rows, keys, pairs = max(rows, m), max(keys, n), pairs+m*n-m*(m-1)/2
+	}
+	products := 2
+	if backward {
+		products = 5
+	}
+	b.use.FLOP += 2 * float64(products) * float64(pairs) * float64(h.H*h.D)
+	b.forWorkers(func(w *worker) {
+		b.grow(&w.keys, h.D*keys)
+		b.grow(&w.s, rows*keys)
+		if backward {
+			b.grow(&w.values, h.D*keys)
+			b.grow(&w.dp, rows*keys)
+		}
+	})
+}
+
 // scores sets s (queries, keys; ld keys apart) to q kᵀ for one head; q is row-major with stride ldq.
 func (b *Backend) scores(w *worker, s []float32, ld int, q []float32, ldq, m, d int, k *buffer, col int, spans []compute.Span) {
 	if m <= fewQueries {
@@ -60,7 +83,7 @@ func (b *Backend) scores(w *worker, s []float32, ld int, q []float32, ldq, m, d 
 
 // transposed makes dst the (d, n) transpose of one head of the rows spans of k, which are n together.
 func (b *Backend) transposed(dst *[]float32, k *buffer, col, d int, spans []compute.Span, n int) {
-	t, at := grow(dst, d*n), 0
+	t, at := (*dst)[:d*n], 0
 	for _, sp := range spans {
 		b.level.Transpose(t[at:], n, k.d[sp.From*k.cols+col:], k.cols, sp.Len(), d)
 		at += sp.Len()
@@ -73,11 +96,12 @@ func (t *task) causal(i, n int) int { return n - (t.rows.Len() - 1 - i) }
 func (b *Backend) AttentionForward(ps *compute.Pass, h compute.Heads, out, lse, q, k, v compute.Buffer) {
 	ts, qs, ks, vs, os := b.listTasks(ps), buf(q), buf(k), buf(v), buf(out)
 	group, scale := h.H/h.KV, float32(1/math.Sqrt(float64(h.D)))
-	b.pool.Run(len(ts)*h.KV, func(id, ti int) {
+	b.attentionScratch(ts, h, false)
+	b.run(len(ts)*h.KV, func(id, ti int) {
 		w, t, kv := &b.workers[id], &ts[ti/h.KV], ti%h.KV
 		spans, n := t.spans, t.keys
 		m, row := t.rows.Len(), ps.Rows.From+t.rows.From
-		s := grow(&w.s, m*n)
+		s := w.s[:m*n]
 		if m > fewQueries {
 			b.transposed(&w.keys, ks, kv*h.D, h.D, spans, n)
 		}
@@ -110,7 +134,7 @@ const partialKeys = 512
 func (b *Backend) AttentionBackward(ps *compute.Pass, h compute.Heads, dq, dk, dv, dout, out, lse, q, k, v compute.Buffer) {
 	a := &attentionBackward{b: b, h: h, group: h.H / h.KV, scale: float32(1 / math.Sqrt(float64(h.D))),
 		from: ps.Rows.From, q: buf(q), k: buf(k), v: buf(v), do: buf(dout), lse: buf(lse), dq: buf(dq), dk: buf(dk), dv: buf(dv)}
-	a.delta = grow(&b.delta, ps.Rows.Len()*h.H)
+	a.delta = b.grow(&b.delta, ps.Rows.Len()*h.H)
 	b.rows(ps.Rows.Len(), func(_ *worker, t int) {
 		o, do := buf(out).row(ps.Rows.From+t), a.do.row(ps.Rows.From+t)
 		for hd := range h.H {
@@ -118,6 +142,7 @@ func (b *Backend) AttentionBackward(ps *compute.Pass, h compute.Heads, dq, dk, d
 		}
 	})
 	ts, size := b.listTasks(ps), 0
+	b.attentionScratch(ts, h, true)
 	for i := range ts {
 		t := &ts[i]
 		if t.keys <= partialKeys {
@@ -127,10 +152,10 @@ func (b *Backend) AttentionBackward(ps *compute.Pass, h compute.Heads, dq, dk, d
 			t.partial = -1
 		}
 	}
-	a.partial = grow(&b.partial, size)
-	b.pool.Run(len(ts)*h.KV, func(id, i int) { a.queries(&b.workers[id], &ts[i/h.KV], i%h.KV) })
+	a.partial = b.grow(&b.partial, size)
+	b.run(len(ts)*h.KV, func(id, i int) { a.queries(&b.workers[id], &ts[i/h.KV], i%h.KV) })
 	blocks := b.listKeyBlocks(ps, ts)
-	b.pool.Run(len(blocks)*h.KV, func(id, i int) { a.keyGradients(&b.workers[id], ps, &blocks[i/h.KV], i%h.KV) })
+	b.run(len(blocks)*h.KV, func(id, i int) { a.keyGradients(&b.workers[id], ps, &blocks[i/h.KV], i%h.KV) })
 }
 
 type attentionBackward struct {
@@ -147,7 +172,7 @@ type attentionBackward struct {
 // (n, of which query i sees see(i)). w.keys and w.values hold the transposed keys and values.
 func (a *attentionBackward) gradient(w *worker, t *task, hd, m, n int, see func(i int) int) {
 	row := a.from + t.rows.From
-	s, dp := grow(&w.s, m*n), grow(&w.dp, m*n)
+	s, dp := w.s[:m*n], w.dp[:m*n]
 	a.b.level.Product(s, n, a.q.from(row)[hd*a.h.D:], a.q.cols, 1, w.keys, n, m, n, a.h.D, false)
 	a.b.level.Product(dp, n, a.do.from(row)[hd*a.h.D:], a.do.cols, 1, w.values, n, m, n, a.h.D, false)
 	for i := range m {
@@ -210,10 +235,10 @@ type keyBlock struct {
 	queries []*task
 }
 
-// listKeyBlocks sets b.blocks to all key rows that a pass sees, in blocks.
+// listKeyBlocks sets b.keyBlocks to all key rows that a pass sees, in blocks.
 func (b *Backend) listKeyBlocks(ps *compute.Pass, ts []task) []keyBlock {
 	clear(b.blockAt)
-	out := b.blocks[:0]
+	out := b.keyBlocks[:0]
 	add := func(s compute.Span, t *task) {
 		for from := s.From; from < s.To; from += queryBlock {
 			rows := compute.Span{From: from, To: min(from+queryBlock, s.To)}
@@ -234,7 +259,7 @@ func (b *Backend) listKeyBlocks(ps *compute.Pass, ts []task) []keyBlock {
 		}
 		add(compute.Span{From: ps.KV + t.seg.From, To: ps.KV + t.seg.To}, t)
 	}
-	b.blocks = out
+	b.keyBlocks = out
 	return out
 }
 

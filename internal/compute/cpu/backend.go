@@ -18,6 +18,8 @@ type Options struct {
 	// MapWeights packs weights for the products anew in every operation instead of keeping a packed copy: less memory, a
 	// little slower. For models whose packed copies do not fit.
 	MapWeights bool
+	// DryRun makes operations count what they would take (see Usage), without memory and without computing.
+	DryRun bool
 }
 
 // Backend implements compute.Backend. Its results do not depend on the number of threads.
@@ -27,28 +29,39 @@ type Backend struct {
 	arith      kernels.Arith // of the frozen and the LoRA products
 	pool       *kernels.Pool
 	mapWeights bool
+	dry        bool // nothing has memory
+	rehearsing bool // nothing is computed
 	workers    []worker
+	use        Usage
+	slots      map[any]int64 // bytes of each piece of scratch
 
 	// scratch, reused by every operation
-	in, low       kernels.Operand
-	loraA         kernels.Panels
-	x, dx, dy, dl []float32 // (T, in), (T, in), (T, out), (T, in)
-	lowF          []float32 // (T, R)
-	dlow          []float32 // (T, R)
-	ra, rb        []float32 // rounded A and Bᵀ
-	logits        []float32
-	delta         []float32 // (T, H)
-	partial       []float32 // attentionBackward.partial
-	tasks         []task
-	spans         []compute.Span
-	blocks        []keyBlock
-	blockAt       map[compute.Span]int // index in blocks
-	angles        []float32            // cos and sin of each row
+	in       kernels.Operand // (T, in)
+	branches [3]branch
+	x, dx    []float32       // (T, in)
+	logits   []float32       // (headRows, V)
+	dlogits  kernels.Operand // the same
+	delta    []float32       // (T, H)
+	partial  []float32       // attentionBackward.partial
+	angles   angles
+
+	labelled  []int32 // rows with targets
+	labelAt   []int   // first target of each
+	terms     [3]term
+	one       [1]product
+	blocks    []block
+	sumTasks  []sumTask
+	tasks     []task
+	spans     []compute.Span
+	keyBlocks []keyBlock
+	blockAt   map[compute.Span]int // index in keyBlocks
 }
 
 // worker is the scratch of one thread.
 type worker struct {
-	row          []float32
+	row, x, tile []float32
+	dropped      kernels.Operand
+	mask         kernels.Mask
 	panels       kernels.Panels // of weights that are not kept packed
 	keys, values []float32      // (D, keys) transposed
 	s, dp        []float32      // (queries, keys) scores and their gradients
@@ -63,7 +76,10 @@ func New(o Options) *Backend {
 	if o.Threads <= 0 {
 		o.Threads = runtime.GOMAXPROCS(0)
 	}
-	b := &Backend{level: level, pool: kernels.NewPool(o.Threads), mapWeights: o.MapWeights, workers: make([]worker, o.Threads), blockAt: map[compute.Span]int{}}
+	b := &Backend{level: level, mapWeights: o.MapWeights, dry: o.DryRun, workers: make([]worker, o.Threads), slots: map[any]int64{}, blockAt: map[compute.Span]int{}}
+	if !b.dry {
+		b.pool = kernels.NewPool(o.Threads)
+	}
 	b.exact = kernels.Arith{Level: level}
 	b.arith = kernels.Arith{Level: level, BF16: o.DType == compute.BFloat16}
 	return b
@@ -73,31 +89,67 @@ func New(o Options) *Backend {
 func (b *Backend) Name() string { return "cpu " + b.level.String() }
 
 // Threads is the number of workers.
-func (b *Backend) Threads() int { return b.pool.Workers() }
+func (b *Backend) Threads() int { return len(b.workers) }
 
 // Close stops the workers.
-func (b *Backend) Close() { b.pool.Close() }
+func (b *Backend) Close() {
+	if !b.dry {
+		b.pool.Close()
+	}
+}
 
 type buffer struct {
 	rows, cols int
 	d          []float32
 }
 
-func (b *buffer) Rows() int                     { return b.rows }
-func (b *buffer) Cols() int                     { return b.cols }
-func (b *buffer) row(i int) []float32           { return b.d[i*b.cols : (i+1)*b.cols : (i+1)*b.cols] }
-func (b *buffer) from(i int) []float32          { return b.d[i*b.cols:] }
-func (b *buffer) span(s compute.Span) []float32 { return b.d[s.From*b.cols : s.To*b.cols] }
+func (b *buffer) Rows() int { return b.rows }
+func (b *buffer) Cols() int { return b.cols }
+
+// row, from and span are parts of a buffer; nil in a dry run.
+func (b *buffer) row(i int) []float32 { return b.span(compute.Span{From: i, To: i + 1}) }
+
+func (b *buffer) span(s compute.Span) []float32 {
+	if b.d == nil {
+		return nil
+	}
+	return b.d[s.From*b.cols : s.To*b.cols : s.To*b.cols]
+}
+
+func (b *buffer) from(i int) []float32 {
+	if b.d == nil {
+		return nil
+	}
+	return b.d[i*b.cols:]
+}
 
 func buf(b compute.Buffer) *buffer { return b.(*buffer) }
 
 func (b *Backend) Alloc(rows, cols int) compute.Buffer {
-	return &buffer{rows, cols, make([]float32, rows*cols)}
+	b.use.Buffers += 4 * int64(rows) * int64(cols)
+	if b.dry {
+		return &buffer{rows: rows, cols: cols}
+	}
+	return &buffer{rows, cols, kernels.Alloc(rows * cols)}
 }
 
-func (b *Backend) Write(dst compute.Buffer, row int, src []float32) { copy(buf(dst).from(row), src) }
-func (b *Backend) Read(dst []float32, src compute.Buffer, row int)  { copy(dst, buf(src).from(row)) }
-func (b *Backend) Zero(d compute.Buffer, rows compute.Span)         { clear(buf(d).span(rows)) }
+func (b *Backend) Write(dst compute.Buffer, row int, src []float32) {
+	if !b.dry {
+		copy(buf(dst).from(row), src)
+	}
+}
+
+func (b *Backend) Read(dst []float32, src compute.Buffer, row int) {
+	if !b.dry {
+		copy(dst, buf(src).from(row))
+	}
+}
+
+func (b *Backend) Zero(d compute.Buffer, rows compute.Span) {
+	if !b.idle() {
+		clear(buf(d).span(rows))
+	}
+}
 
 // weight is a frozen (out, in) matrix: the bytes of the mapped file, and its packed forms once they were needed.
 type weight struct {
@@ -106,7 +158,6 @@ type weight struct {
 	f32     []float32       // where the file's type is another one
 	fwd     *kernels.Panels // x Wᵀ
 	bwd     *kernels.Panels // dy W
-	views   []*weight       // blocks of its rows
 }
 
 func (w *weight) Out() int { return w.out }
@@ -119,6 +170,10 @@ func (b *Backend) Weight(t safetensors.Tensor) (compute.Weight, error) {
 	w := &weight{out: t.Shape[0], in: t.Shape[1]}
 	if t.DType == safetensors.BF16 {
 		w.bf16 = t.Data
+		return w, nil
+	}
+	b.use.Weights += 4 * int64(w.out) * int64(w.in)
+	if b.dry {
 		return w, nil
 	}
 	var err error
@@ -149,29 +204,14 @@ func (b *Backend) panels(w *weight, order kernels.Order) *kernels.Panels {
 		p, k, n = &w.bwd, w.out, w.in
 	}
 	if *p == nil {
-		*p = kernels.NewPanels(b.level, k, n, !b.wide(w))
-		b.pool.Run((*p).Count(), func(_, i int) { w.pack(*p, i, i+1, 0, order) })
+		b.use.Packed += kernels.PanelsBytes(k, n, !b.wide(w))
+		*p = new(kernels.Panels)
+		if !b.dry {
+			(*p).Reset(b.level, k, n, !b.wide(w))
+			b.pool.Run((*p).Count(), func(_, i int) { w.pack(*p, i, i+1, 0, order) })
+		}
 	}
 	return *p
-}
-
-// rows runs f for the rows 0..n-1 in blocks, on all workers.
-func (b *Backend) rows(n int, f func(w *worker, t int)) {
-	const block = 8
-	b.pool.Run((n+block-1)/block, func(id, i int) {
-		for t := i * block; t < min(n, (i+1)*block); t++ {
-			f(&b.workers[id], t)
-		}
-	})
-}
-
-// grow returns s with n elements of undefined value.
-func grow(s *[]float32, n int) []float32 {
-	if cap(*s) < n {
-		*s = make([]float32, n)
-	}
-	*s = (*s)[:n]
-	return *s
 }
 
 var _ compute.Backend = (*Backend)(nil)

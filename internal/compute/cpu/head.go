@@ -13,12 +13,19 @@ const headRows = 96
 // headInput makes n(x) of some rows of the pass the operand b.in.
 func (b *Backend) headInput(ps *compute.Pass, x compute.Buffer, n compute.Norm, rows []int32) {
 	xs, w := buf(x), buf(n.Weight).d
-	b.in.Reset(b.arith, len(rows), xs.cols)
+	b.operand(&b.in, len(rows), xs.cols)
+	b.forWorkers(func(w *worker) { b.grow(&w.row, xs.cols) })
 	b.rows(len(rows), func(wk *worker, i int) {
-		row := grow(&wk.row, xs.cols)
-		b.level.RMSNorm(row, xs.row(ps.Rows.From+int(rows[i])), w, n.Eps)
-		b.in.SetRow(i, row)
+		b.level.RMSNorm(wk.row[:xs.cols], xs.row(ps.Rows.From+int(rows[i])), w, n.Eps)
+		b.in.SetRow(i, wk.row[:xs.cols])
 	})
+}
+
+// headProduct sets logits (rows, V) to the product of b.in with the head.
+func (b *Backend) headProduct(logits []float32, w *weight) {
+	b.terms[0] = term{w, kernels.NK, &b.in}
+	b.one[0] = product{terms: b.terms[:1], c: logits, ldc: w.out}
+	b.multiply(b.one[:])
 }
 
 func (b *Backend) Logits(ps *compute.Pass, logits, x compute.Buffer, n compute.Norm, head compute.Weight, rows []int32) {
@@ -26,102 +33,131 @@ func (b *Backend) Logits(ps *compute.Pass, logits, x compute.Buffer, n compute.N
 		return
 	}
 	b.headInput(ps, x, n, rows)
-	b.mul(buf(logits).d, logits.Cols(), &b.in, head.(*weight), kernels.NK, false)
-}
-
-// labelled is one row with its targets.
-type labelled struct {
-	row     int32
-	targets []compute.Target
+	b.headProduct(buf(logits).d, head.(*weight))
 }
 
 func (b *Backend) HeadLoss(ps *compute.Pass, dx, x compute.Buffer, n compute.Norm, head compute.Weight, targets []compute.Target, loss compute.Buffer) {
 	b.Zero(dx, ps.Rows)
-	var all []labelled
-	for from := 0; from < len(targets); {
-		to := from + 1
-		for to < len(targets) && targets[to].Row == targets[from].Row {
-			to++
+	b.labelled, b.labelAt = b.labelled[:0], b.labelAt[:0]
+	for i, t := range targets {
+		if i == 0 || targets[i-1].Row != t.Row {
+			b.labelled, b.labelAt = append(b.labelled, t.Row), append(b.labelAt, i)
 		}
-		all = append(all, labelled{targets[from].Row, targets[from:to]})
-		from = to
 	}
-	for from := 0; from < len(all); from += headRows {
-		b.headChunk(ps, dx, x, n, head.(*weight), all[from:min(from+headRows, len(all))], buf(loss).d)
+	b.labelAt = append(b.labelAt, len(targets))
+	for from := 0; from < len(b.labelled); from += headRows {
+		b.headChunk(ps, dx, x, n, head.(*weight), targets, from, min(from+headRows, len(b.labelled)), buf(loss).d)
 	}
 }
 
-// headChunk computes logits, losses and gradients of some rows.
-func (b *Backend) headChunk(ps *compute.Pass, dx, x compute.Buffer, n compute.Norm, w *weight, chunk []labelled, loss []float32) {
-	rows := make([]int32, len(chunk))
-	for i, c := range chunk {
-		rows[i] = c.row
-	}
+// headChunk computes logits, losses and gradients of the labelled rows from to to-1.
+func (b *Backend) headChunk(ps *compute.Pass, dx, x compute.Buffer, n compute.Norm, w *weight, targets []compute.Target, from, to int, loss []float32) {
+	rows := b.labelled[from:to]
 	b.headInput(ps, x, n, rows)
 	v, c := w.out, w.in
-	logits := grow(&b.logits, len(chunk)*v)
-	b.mul(logits, v, &b.in, w, kernels.NK, false)
-	b.pool.Run(len(chunk), func(_, i int) {
-		l := logits[i*v:][:v]
+	logits := b.grow(&b.logits, len(rows)*v)
+	b.headProduct(logits, w)
+	b.operand(&b.dlogits, len(rows), v)
+	b.run(len(rows), func(_, i int) {
+		l, at := logits[i*v:][:v], targets[b.labelAt[from+i]:b.labelAt[from+i+1]]
 		top := b.level.Max(l)
 		sum := b.level.ExpSum(nil, l, 1, top)
 		lse := float64(top) + math.Log(sum)
 		var weight float64
-		for _, t := range chunk[i].targets {
+		for _, t := range at {
 			loss[t.Index] = float32(lse - float64(l[t.Token]))
 			weight += float64(t.Weight)
 		}
 		b.level.Exp(l, l, 1, top, float32(weight/sum))
-		for _, t := range chunk[i].targets {
+		for _, t := range at {
 			l[t.Token] -= t.Weight
 		}
+		b.dlogits.SetRow(i, l)
 	})
-	dn := b.headGradient(logits, len(chunk), w)
+	dn := b.headGradient(len(rows), w)
 	xs, nw := buf(x), buf(n.Weight).d
-	b.rows(len(chunk), func(wk *worker, i int) {
+	b.rows(len(rows), func(wk *worker, i int) {
 		r := ps.Rows.From + int(rows[i])
-		inv := b.level.RMSNorm(grow(&wk.row, c), xs.row(r), nw, n.Eps)
+		inv := b.level.RMSNorm(wk.row[:c], xs.row(r), nw, n.Eps)
 		b.level.RMSNormBackward(buf(dx).row(r), dn[i*c:][:c], xs.row(r), nw, inv)
 	})
 }
 
-// headBlock is how many rows of the vocabulary are summed at a time in the gradient of the head's input. Its terms cancel
-// almost wholly (probabilities sum to one, the target stands against them), and one chain of V additions would lose four
-// digits to rounding.
-const headBlock = 1024
+const (
+	// headBlock is how many rows of the vocabulary are summed at a time in the gradient of the head's input. Its terms
+	// cancel almost wholly (probabilities sum to one, the target stands against them), and one chain of V additions would
+	// lose four digits to rounding.
+	headBlock = 1024
+	headCols  = 64 // columns and
+	headTile  = 48 // rows of a task
+)
 
 // headGradient returns dlogits W, (rows, C), in scratch.
-func (b *Backend) headGradient(dlogits []float32, rows int, w *weight) []float32 {
+func (b *Backend) headGradient(rows int, w *weight) []float32 {
 	v, c := w.out, w.in
-	dn, part := grow(&b.dx, rows*c), grow(&b.dl, rows*c)
-	clear(dn)
-	for i, block := range w.blocks(headBlock) {
-		b.setRows(&b.low, rows, block.out, dlogits[i*headBlock:], v)
-		b.mul(part, c, &b.low, block, kernels.KN, false)
-		b.rows(rows, func(_ *worker, r int) { b.level.Add(dn[r*c:][:c], part[r*c:][:c]) })
+	dn := b.grow(&b.dx, rows*c)
+	b.use.FLOP += 2 * float64(rows) * float64(v) * float64(c)
+	high := headTile
+	if b.mapWeights { // columns are packed once
+		high = rows
 	}
+	b.forWorkers(func(wk *worker) {
+		b.grow(&wk.tile, high*headCols)
+		if b.mapWeights {
+			b.loraPanels(&wk.panels, headBlock, headCols, !b.wide(w))
+		}
+	})
+	if !b.mapWeights {
+		b.panels(w, kernels.KN)
+	}
+	nc := (c + headCols - 1) / headCols
+	b.run(nc*((rows+high-1)/high), func(id, i int) {
+		m0, n0 := i/nc*high, i%nc*headCols
+		m1, n1 := min(m0+high, rows), min(n0+headCols, c)
+		b.headTile(&b.workers[id], dn, w, m0, m1, n0, n1)
+	})
 	return dn
 }
 
-// blocks divides a weight into views of n rows each, the last one smaller.
-func (w *weight) blocks(n int) []*weight {
-	if w.views == nil {
-		for o := 0; o < w.out; o += n {
-			v := &weight{out: min(n, w.out-o), in: w.in}
-			if w.bf16 != nil {
-				v.bf16 = w.bf16[2*o*w.in : 2*(o+v.out)*w.in]
+// headTile is rows m0 to m1-1 and columns n0 to n1-1 of headGradient.
+func (b *Backend) headTile(wk *worker, dn []float32, w *weight, m0, m1, n0, n1 int) {
+	c, cols := w.in, n1-n0
+	part := wk.tile[:(m1-m0)*cols]
+	for v0 := 0; v0 < w.out; v0 += headBlock {
+		v1 := min(v0+headBlock, w.out)
+		if b.mapWeights {
+			wk.panels.Reset(b.level, v1-v0, cols, !b.wide(w))
+			w.rows(v0, v1).pack(&wk.panels, 0, wk.panels.Count(), n0, kernels.KN)
+			wk.panels.MulTile(part, cols, &b.dlogits, v0, m0, m1, 0, cols)
+		} else {
+			p := w.bwd.Slice(v0, v1)
+			p.MulTile(part, cols, &b.dlogits, v0, m0, m1, n0, n1)
+		}
+		for m := m0; m < m1; m++ {
+			row, add := dn[m*c+n0:m*c+n1], part[(m-m0)*cols:][:cols]
+			if v0 == 0 {
+				copy(row, add)
 			} else {
-				v.f32 = w.f32[o*w.in : (o+v.out)*w.in]
+				b.level.Add(row, add)
 			}
-			w.views = append(w.views, v)
 		}
 	}
-	return w.views
+}
+
+// rows is the rows v0 to v1-1 of a weight.
+func (w *weight) rows(v0, v1 int) *weight {
+	v := &weight{out: v1 - v0, in: w.in}
+	if w.bf16 != nil {
+		v.bf16 = w.bf16[2*v0*w.in : 2*v1*w.in]
+	} else {
+		v.f32 = w.f32[v0*w.in : v1*w.in]
+	}
+	return v
 }
 
 func (b *Backend) Update(params []compute.Param, o compute.AdamW) {
 	k := kernels.NewAdamW(o.LR, o.Beta1, o.Beta2, o.Eps, o.WeightDecay, o.Step, o.GradScale)
-	b.pool.Run(len(params), func(_, i int) {
+	b.run(len(params), func(_, i int) {
 		w, m, v := buf(params[i].W).d, buf(params[i].M).d, buf(params[i].V).d
 		b.level.AdamW(w, buf(params[i].G).d, m, v, k)
 		if o.BFloat16 {

@@ -5,180 +5,267 @@ import (
 	"cria/internal/compute/cpu/kernels"
 )
 
-const (
-	colBlock  = 256 // columns of a task of a product
-	colNarrow = 64  // the same where there are too few tasks for the workers
-	rowBlock  = 96
-)
+// tileRows is how many rows of an operand are made at a time: a multiple of the tiles' heights, few enough to stay in the
+// cache between the steps.
+const tileRows = 24
 
-// mul sets c[t] = in[t] Wᵀ (NK) or in[t] W (KN) for all rows of the operand, or adds to it.
-func (b *Backend) mul(c []float32, ldc int, in *kernels.Operand, w *weight, order kernels.Order, accumulate bool) {
-	k, n := w.in, w.out
-	if order == kernels.KN {
+// tiles runs f for blocks of the rows 0 to n-1.
+func (b *Backend) tiles(n int, f func(w *worker, t0, t1 int)) {
+	b.run((n+tileRows-1)/tileRows, func(id, i int) { f(&b.workers[id], i*tileRows, min(n, (i+1)*tileRows)) })
+}
+
+// branch is what one of up to three projections of the same input needs in an operation.
+type branch struct {
+	a, bt kernels.Panels  // of LoRA: (in, R) and (R, out) in the forward pass, (R, in) and (out, R) in the backward pass
+	low   kernels.Operand // (T, R) forward: Scale·dropout(x) Aᵀ; backward: Scale·dy B
+
+	// in the backward pass
+	dy        kernels.Operand // (T, out)
+	xd        kernels.Operand // (T, in) dropout(x)
+	bits      []byte          // (T, in/8) its mask
+	lowP, dlo kernels.Pairs   // (T, R) what the sums over tokens read: Scale·dropout(x) Aᵀ and Scale·dy B
+	dlow      []float32       // (T, R) the latter
+}
+
+// setMask sets what the masks of a step have in common.
+func (w *worker) setMask(d *compute.Dropout) {
+	k0, k1 := d.Key()
+	w.mask.SetKey(k0, k1, d.Threshold, d.Scale)
+}
+
+// packLoRA makes p the (k, n) matrix x, which has k (KN) or n (NK) rows.
+func (b *Backend) packLoRA(p *kernels.Panels, x *buffer, order kernels.Order) {
+	k, n := x.rows, x.cols
+	if order == kernels.NK {
 		k, n = n, k
 	}
-	m := in.Rows()
-	if b.mapWeights {
-		b.pool.Run((n+colBlock-1)/colBlock, func(id, i int) {
-			n0 := i * colBlock
-			cols := min(colBlock, n-n0)
-			p := &b.workers[id].panels
-			p.Reset(b.level, k, cols, !b.wide(w))
-			w.pack(p, 0, p.Count(), n0, order)
-			p.Mul(c[n0:], ldc, in, 0, m, 0, cols, accumulate)
-		})
-		return
-	}
-	b.mulPanels(c, ldc, in, b.panels(w, order), accumulate)
+	b.loraPanels(p, k, n, b.arith.BF16)
+	b.run((n+kernels.PanelWidth-1)/kernels.PanelWidth, func(_, i int) { p.PackF32(i, i+1, x.d, order, x.cols) })
 }
 
-// mulPanels is the product with packed columns, divided into blocks of rows and columns.
-func (b *Backend) mulPanels(c []float32, ldc int, in *kernels.Operand, p *kernels.Panels, accumulate bool) {
-	m, n, cols := in.Rows(), p.N(), colBlock
-	mb := (m + rowBlock - 1) / rowBlock
-	if (n+cols-1)/cols*mb < 4*b.pool.Workers() {
-		cols = colNarrow
-	}
-	nb := (n + cols - 1) / cols
-	b.pool.Run(mb*nb, func(_, i int) {
-		m0, n0 := m*(i/nb)/mb, i%nb*cols
-		p.Mul(c, ldc, in, m0, m*(i/nb+1)/mb, n0, min(n0+cols, n), accumulate)
-	})
-}
-
-// round rounds x in place to what a product reads.
-func (b *Backend) round(x []float32) {
-	if b.arith.BF16 {
-		b.level.RoundBF16(x, x)
-	}
-}
-
-// setRows makes the rows of x (ld apart, k long) the operand of products.
-func (b *Backend) setRows(op *kernels.Operand, rows, k int, x []float32, ld int) {
-	op.Reset(b.arith, rows, k)
-	b.rows(rows, func(_ *worker, t int) { op.SetRow(t, x[t*ld:][:k]) })
-}
-
-// project sets pr.Y, from row out on, to x Wᵀ plus the LoRA part. x (T, in) has been set as the operand b.in.
-func (b *Backend) project(ps *compute.Pass, pr compute.Proj, x []float32, ld, out int) {
-	w, y := pr.W.(*weight), buf(pr.Y)
-	b.mul(y.from(out), y.cols, &b.in, w, kernels.NK, false)
-	l := pr.LoRA
-	if l == nil {
-		return
-	}
-	n, in := ps.Rows.Len(), w.in
-	a, bt, low := buf(l.A), buf(l.Bt), buf(pr.Low)
-	r := a.rows
-	op := &b.in
-	if d := ps.Dropout; d != nil {
-		op = &b.low
-		op.Reset(b.arith, n, in)
-		b.rows(n, func(wk *worker, t int) {
-			row := grow(&wk.row, in)
-			key, ctr := d.Key(ps.Node[t], ps.Pos[t], l.Module)
-			b.level.Dropout(row, x[t*ld:][:in], key, ctr, d.Threshold, d.Scale)
-			op.SetRow(t, row)
-		})
-	}
-	b.loraA.Reset(b.level, in, r, b.arith.BF16)
-	b.loraA.PackF32(0, b.loraA.Count(), a.d, kernels.NK, in)
-	lowF, rb := grow(&b.lowF, n*r), b.rounded(&b.rb, bt.d)
-	b.tiles(n, func(_ *worker, t0, t1 int) {
-		dst := low.d[(ps.Rows.From+t0)*r : (ps.Rows.From+t1)*r]
-		b.loraA.Mul(low.from(ps.Rows.From), r, op, t0, t1, 0, r, false)
-		b.level.Scale(dst, l.Scale)
-		src := lowF[t0*r : t1*r]
-		copy(src, dst)
-		b.round(src)
-		b.level.Product(y.from(out+t0), y.cols, src, r, 1, rb, w.out, t1-t0, w.out, r, true)
-	})
-}
-
-// rounded returns x as a product reads it, in scratch where that is not x itself.
-func (b *Backend) rounded(scratch *[]float32, x []float32) []float32 {
-	if !b.arith.BF16 {
-		return x
-	}
-	y := grow(scratch, len(x))
-	b.level.RoundBF16(y, x)
-	return y
-}
-
-// tiles runs f for blocks of the rows 0..n-1, on all workers.
-func (b *Backend) tiles(n int, f func(w *worker, t0, t1 int)) {
-	const block = 24 // a multiple of the tiles' heights
-	b.pool.Run((n+block-1)/block, func(id, i int) { f(&b.workers[id], i*block, min(n, (i+1)*block)) })
-}
-
-// projectBackward adds to dx (T, in), or sets it, what pr.DY from row out on says of x (T, in; rows ld apart), and adds to
-// the LoRA gradients. x has been rounded to what the products read, unless there is dropout.
-func (b *Backend) projectBackward(ps *compute.Pass, pr compute.Proj, dx, x []float32, ld, out int, accumulate bool) {
-	w, dy := pr.W.(*weight), buf(pr.DY)
-	n := ps.Rows.Len()
-	b.setRows(&b.in, n, w.out, dy.from(out), w.out)
-	b.mul(dx, w.in, &b.in, w, kernels.KN, accumulate)
-	l := pr.LoRA
-	if l == nil {
-		return
-	}
-	in, a, bt, low := w.in, buf(l.A), buf(l.Bt), buf(pr.Low)
-	r := a.rows
-	// dlow = Scale · dy B
-	b.loraA.Reset(b.level, w.out, r, b.arith.BF16)
-	b.loraA.PackF32(0, b.loraA.Count(), bt.d, kernels.NK, w.out)
-	dlow, ra := grow(&b.dlow, n*r), b.rounded(&b.ra, a.d)
-	lowF, xd := grow(&b.lowF, n*r), x
-	copy(lowF, low.from(ps.Rows.From)[:n*r])
-	b.round(lowF)
-	dys := dy.from(out)
-	if b.arith.BF16 {
-		dys = grow(&b.dy, n*w.out)
-	}
-	d := ps.Dropout
-	if d != nil {
-		xd = grow(&b.dl, n*in)
-	}
-	b.tiles(n, func(wk *worker, t0, t1 int) {
-		part := dlow[t0*r : t1*r]
-		b.loraA.Mul(dlow, r, &b.in, t0, t1, 0, r, false)
-		b.level.Scale(part, l.Scale)
-		b.round(part)
-		if b.arith.BF16 {
-			b.level.RoundBF16(dys[t0*w.out:t1*w.out], dy.from(out + t0)[:(t1-t0)*w.out])
+// project sets the results of projections of one input x (T, cols), from rows out[j] on, to x Wᵀ plus the LoRA part plus
+// res, if not nil. set makes row t of x.
+func (b *Backend) project(ps *compute.Pass, cols int, set func(row []float32, t int), res []float32, out [3]int, prs ...compute.Proj) {
+	n, drop := ps.Rows.Len(), false
+	b.operand(&b.in, n, cols)
+	for j, pr := range prs {
+		if l := pr.LoRA; l != nil {
+			s := &b.branches[j]
+			b.packLoRA(&s.a, buf(l.A), kernels.NK)
+			b.packLoRA(&s.bt, buf(l.Bt), kernels.KN)
+			b.operand(&s.low, n, l.A.Rows())
+			b.use.FLOP += 2 * float64(n) * float64(l.A.Rows()) * float64(cols+l.Bt.Cols())
+			drop = ps.Dropout != nil
 		}
-		if d == nil {
-			b.level.Product(dx[t0*in:], in, part, r, 1, ra, in, t1-t0, in, r, true)
-			return
+	}
+	b.forWorkers(func(w *worker) {
+		b.grow(&w.tile, tileRows*cols)
+		b.grow(&w.row, cols)
+		if drop {
+			w.setMask(ps.Dropout)
+			b.operand(&w.dropped, tileRows, cols)
 		}
-		row := grow(&wk.row, (t1-t0)*in)
-		b.level.Product(row, in, part, r, 1, ra, in, t1-t0, in, r, false)
+	})
+	b.tiles(n, func(w *worker, t0, t1 int) {
+		x := w.tile
 		for t := t0; t < t1; t++ {
-			key, ctr := d.Key(ps.Node[t], ps.Pos[t], l.Module)
-			b.level.DropoutAdd(dx[t*in:][:in], row[(t-t0)*in:][:in], key, ctr, d.Threshold, d.Scale)
-			masked := xd[t*in:][:in]
-			b.level.Dropout(masked, x[t*ld:][:in], key, ctr, d.Threshold, d.Scale)
-			b.round(masked)
+			row := x[(t-t0)*cols:][:cols]
+			set(row, t)
+			b.in.SetRow(t, row)
+		}
+		for j, pr := range prs {
+			if pr.LoRA != nil {
+				b.projectLow(ps, pr, &b.branches[j], w, x, t0, t1)
+			}
 		}
 	})
-	if l.DA == nil {
-		return
+	var work [3]product
+	for j, pr := range prs {
+		y, s := buf(pr.Y), &b.branches[j]
+		b.terms[j] = term{pr.W.(*weight), kernels.NK, &b.in}
+		work[j] = product{terms: b.terms[j : j+1], c: y.from(out[j]), ldc: y.cols}
+		if pr.LoRA == nil && res == nil {
+			continue
+		}
+		adapted := pr.LoRA != nil
+		work[j].end = func(_ *worker, bl *block) {
+			c, ld := bl.p.c, bl.p.ldc
+			if adapted {
+				s.bt.Mul(c, ld, &s.low, bl.m0, bl.m1, bl.n0, bl.n1, true)
+			}
+			if res != nil {
+				for t := bl.m0; t < bl.m1; t++ {
+					b.level.Add(c[t*ld+bl.n0:t*ld+bl.n1], res[t*ld+bl.n0:t*ld+bl.n1])
+				}
+			}
+		}
 	}
-	if d != nil {
-		ld = in
-	}
-	b.sumOverTokens(ps, buf(l.DA), dlow, r, xd, ld)
-	b.sumOverTokens(ps, buf(l.DB), lowF, r, dys, w.out)
+	b.multiply(work[:len(prs)])
 }
 
-// sumOverTokens adds Σ_t left[t]ᵀ right[t] to grad (R, cols), block by block as compute.BlockRows says.
-func (b *Backend) sumOverTokens(ps *compute.Pass, grad *buffer, left []float32, r int, right []float32, ld int) {
+// projectLow sets Low = Scale·dropout(x) Aᵀ for rows t0 to t1-1, whose x stands in a tile.
+func (b *Backend) projectLow(ps *compute.Pass, pr compute.Proj, s *branch, w *worker, x []float32, t0, t1 int) {
+	low, cols := buf(pr.Low), pr.W.In()
+	op, first := &b.in, t0
+	if d := ps.Dropout; d != nil {
+		op, first = &w.dropped, 0
+		op.Reset(b.arith, t1-t0, cols)
+		for t := t0; t < t1; t++ {
+			w.mask.SetRow(uint32(ps.Pos[t]), uint32(ps.Node[t]), pr.LoRA.Module)
+			b.level.Dropout(w.row[:cols], x[(t-t0)*cols:][:cols], nil, &w.mask)
+			op.SetRow(t-t0, w.row[:cols])
+		}
+	}
+	r := low.cols
+	dst := low.from(ps.Rows.From + t0)[:(t1-t0)*r]
+	if first == 0 && t0 > 0 { // rows of op are counted from the tile's first
+		s.a.Mul(dst, r, op, 0, t1-t0, 0, r, false)
+	} else {
+		s.a.Mul(low.from(ps.Rows.From), r, op, t0, t1, 0, r, false)
+	}
+	b.level.Scale(dst, pr.LoRA.Scale)
+	s.low.SetRows(t0, t1-t0, dst, r)
+}
+
+// projectBackward sets dx (T, in), unless it is nil, to what the gradients of projections of one input, from rows out[j]
+// on, say of it, and adds to the LoRA gradients. set makes row t of the input, which only LoRA reads. end, if not nil, is
+// called for blocks of dx that are done.
+func (b *Backend) projectBackward(ps *compute.Pass, dx *[]float32, set func(row []float32, t int), out [3]int, end func(*block), prs ...compute.Proj) {
+	n, in := ps.Rows.Len(), prs[0].W.In()
+	adapted := false
+	for j, pr := range prs {
+		s, l := &b.branches[j], pr.LoRA
+		b.operand(&s.dy, n, pr.W.Out())
+		b.terms[j] = term{pr.W.(*weight), kernels.KN, &s.dy}
+		if l == nil {
+			continue
+		}
+		adapted = true
+		r := l.A.Rows()
+		b.use.FLOP += 2 * float64(n) * float64(r) * float64(pr.W.Out()+in)
+		b.packLoRA(&s.a, buf(l.A), kernels.KN)
+		b.packLoRA(&s.bt, buf(l.Bt), kernels.NK)
+		b.operand(&s.low, n, r)
+		b.operand(&s.xd, n, in)
+		b.bytes(&s.bits, n*kernels.MaskBytes(in))
+		b.grow(&s.dlow, n*r)
+		b.pairs(&s.lowP, n, r)
+		b.pairs(&s.dlo, n, r)
+	}
+	b.forWorkers(func(w *worker) {
+		b.grow(&w.row, in)
+		b.grow(&w.x, in)
+		if ps.Dropout != nil {
+			b.grow(&w.tile, tileRows*in)
+			w.setMask(ps.Dropout)
+		}
+	})
+	b.tiles(n, func(w *worker, t0, t1 int) {
+		for j, pr := range prs {
+			s, dy, l := &b.branches[j], buf(pr.DY), pr.LoRA
+			s.dy.SetRows(t0, t1-t0, dy.from(out[j]+t0), dy.cols)
+			if l != nil { // dlow = Scale·dy B
+				r := l.A.Rows()
+				s.bt.Mul(s.dlow, r, &s.dy, t0, t1, 0, r, false)
+				b.level.Scale(s.dlow[t0*r:t1*r], l.Scale)
+				s.low.SetRows(t0, t1-t0, s.dlow[t0*r:t1*r], r)
+			}
+		}
+		if adapted {
+			for t := t0; t < t1; t++ {
+				set(w.x[:in], t)
+				b.dropped(ps, w, w.x[:in], t, prs)
+			}
+		}
+	})
+	if dx != nil {
+		b.one[0] = product{terms: b.terms[:len(prs)], c: *dx, ldc: in}
+		b.one[0].end = func(w *worker, bl *block) {
+			for j, pr := range prs {
+				switch s := &b.branches[j]; {
+				case pr.LoRA == nil:
+				case ps.Dropout == nil:
+					s.a.Mul(bl.p.c, in, &s.low, bl.m0, bl.m1, bl.n0, bl.n1, true)
+				default:
+					s.droppedBackward(b.level, ps.Dropout.Scale, w, bl)
+				}
+			}
+			if end != nil {
+				end(bl)
+			}
+		}
+		b.multiply(b.one[:])
+	}
+	b.sums(ps, prs)
+}
+
+// dropped sets row t of xd = dropout(x) of all branches, and the bits of their masks.
+func (b *Backend) dropped(ps *compute.Pass, w *worker, x []float32, t int, prs []compute.Proj) {
+	for j, pr := range prs {
+		s := &b.branches[j]
+		switch {
+		case pr.LoRA == nil:
+		case ps.Dropout == nil:
+			s.xd.SetRow(t, x)
+		default:
+			n := kernels.MaskBytes(len(x))
+			w.mask.SetRow(uint32(ps.Pos[t]), uint32(ps.Node[t]), pr.LoRA.Module)
+			b.level.Dropout(w.row[:len(x)], x, s.bits[t*n:][:n], &w.mask)
+			s.xd.SetRow(t, w.row[:len(x)])
+		}
+	}
+}
+
+// droppedBackward adds mask·scale·(dlow A) to a block of dx.
+func (s *branch) droppedBackward(level kernels.Level, scale float32, w *worker, bl *block) {
+	in, cols := bl.p.ldc, bl.n1-bl.n0
+	bytes := kernels.MaskBytes(in)
+	for t0 := bl.m0; t0 < bl.m1; t0 += tileRows {
+		t1 := min(t0+tileRows, bl.m1)
+		s.a.MulTile(w.tile, cols, &s.low, 0, t0, t1, bl.n0, bl.n1)
+		for t := t0; t < t1; t++ {
+			level.MaskAdd(bl.p.c[t*in+bl.n0:][:cols], w.tile[(t-t0)*cols:][:cols], s.bits[t*bytes+bl.n0/8:], scale)
+		}
+	}
+}
+
+// sums adds to the gradients of LoRA: dA = Σ_t dlow[t]ᵀ dropout(x)[t] and dB = Σ_t low[t]ᵀ dy[t], block by block as
+// compute.BlockRows says.
+func (b *Backend) sums(ps *compute.Pass, prs []compute.Proj) {
 	const cols = 128
-	b.pool.Run((grad.cols+cols-1)/cols, func(_, i int) {
-		n0 := i * cols
-		n := min(cols, grad.cols-n0)
-		ps.Blocks(func(_ int, s compute.Span) {
-			b.level.Product(grad.d[n0:], grad.cols, left[s.From*r:], 1, r, right[s.From*ld+n0:], ld, r, n, s.Len(), true)
+	b.sumTasks = b.sumTasks[:0]
+	for j, pr := range prs {
+		l, s := pr.LoRA, &b.branches[j]
+		if l == nil || l.DA == nil {
+			continue
+		}
+		low, r := buf(pr.Low).from(ps.Rows.From), l.A.Rows()
+		b.use.FLOP += 2 * float64(ps.Rows.Len()) * float64(r) * float64(pr.W.Out()+pr.W.In())
+		if !b.dry {
+			ps.Blocks(func(_ int, sp compute.Span) {
+				s.lowP.Set(sp.From, sp.To, low[sp.From*r:sp.To*r])
+				s.dlo.Set(sp.From, sp.To, s.dlow[sp.From*r:sp.To*r])
+			})
+		}
+		for n0 := 0; n0 < l.DA.Cols(); n0 += cols {
+			b.sumTasks = append(b.sumTasks, sumTask{buf(l.DA), &s.dlo, &s.xd, n0, min(n0+cols, l.DA.Cols())})
+		}
+		for n0 := 0; n0 < l.DB.Cols(); n0 += cols {
+			b.sumTasks = append(b.sumTasks, sumTask{buf(l.DB), &s.lowP, &s.dy, n0, min(n0+cols, l.DB.Cols())})
+		}
+	}
+	b.run(len(b.sumTasks), func(_, i int) {
+		t := &b.sumTasks[i]
+		ps.Blocks(func(_ int, sp compute.Span) {
+			t.left.AddSums(t.grad.d, t.grad.cols, t.right, sp.From, sp.To, t.n0, t.n1)
 		})
 	})
+}
+
+// sumTask is columns n0 to n1-1 of one gradient.
+type sumTask struct {
+	grad   *buffer
+	left   *kernels.Pairs
+	right  *kernels.Operand
+	n0, n1 int
 }

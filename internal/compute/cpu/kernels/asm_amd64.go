@@ -9,609 +9,6 @@ import "unsafe"
 // hasAsm says that this build contains the assembly.
 const hasAsm = true
 
-// dp1x16 is a tile of 1 rows and 16 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 1, 16 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
-//go:noescape
-func dp1x16(t *tile)
-
-// dp2x16 is a tile of 2 rows and 16 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 2, 16 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
-//go:noescape
-func dp2x16(t *tile)
-
-// dp3x16 is a tile of 3 rows and 16 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 3, 16 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
-//go:noescape
-func dp3x16(t *tile)
-
-// dp4x16 is a tile of 4 rows and 16 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 4, 16 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
-//go:noescape
-func dp4x16(t *tile)
-
-// dp5x16 is a tile of 5 rows and 16 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 5, 16 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
-//go:noescape
-func dp5x16(t *tile)
-
-// dp6x16 is a tile of 6 rows and 16 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 6, 16 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
-//go:noescape
-func dp6x16(t *tile)
-
-// dp7x16 is a tile of 7 rows and 16 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 7, 16 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
-//go:noescape
-func dp7x16(t *tile)
-
-// dp8x16 is a tile of 8 rows and 16 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 8, 16 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
-//go:noescape
-func dp8x16(t *tile)
-
-// dp9x16 is a tile of 9 rows and 16 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 9, 16 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
-//go:noescape
-func dp9x16(t *tile)
-
-// dp10x16 is a tile of 10 rows and 16 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 10, 16 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
-//go:noescape
-func dp10x16(t *tile)
-
-// dp11x16 is a tile of 11 rows and 16 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 11, 16 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
-//go:noescape
-func dp11x16(t *tile)
-
-// dp12x16 is a tile of 12 rows and 16 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 12, 16 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
-//go:noescape
-func dp12x16(t *tile)
-
-// dp1x32 is a tile of 1 rows and 32 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 1, 32 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
-//go:noescape
-func dp1x32(t *tile)
-
-// dp2x32 is a tile of 2 rows and 32 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 2, 32 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
-//go:noescape
-func dp2x32(t *tile)
-
-// dp3x32 is a tile of 3 rows and 32 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 3, 32 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
-//go:noescape
-func dp3x32(t *tile)
-
-// dp4x32 is a tile of 4 rows and 32 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 4, 32 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
-//go:noescape
-func dp4x32(t *tile)
-
-// dp5x32 is a tile of 5 rows and 32 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 5, 32 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
-//go:noescape
-func dp5x32(t *tile)
-
-// dp6x32 is a tile of 6 rows and 32 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 6, 32 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
-//go:noescape
-func dp6x32(t *tile)
-
-// dp7x32 is a tile of 7 rows and 32 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 7, 32 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
-//go:noescape
-func dp7x32(t *tile)
-
-// dp8x32 is a tile of 8 rows and 32 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 8, 32 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
-//go:noescape
-func dp8x32(t *tile)
-
-// dp9x32 is a tile of 9 rows and 32 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 9, 32 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
-//go:noescape
-func dp9x32(t *tile)
-
-// dp10x32 is a tile of 10 rows and 32 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 10, 32 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
-//go:noescape
-func dp10x32(t *tile)
-
-// dp11x32 is a tile of 11 rows and 32 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 11, 32 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
-//go:noescape
-func dp11x32(t *tile)
-
-// dp12x32 is a tile of 12 rows and 32 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 12, 32 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
-//go:noescape
-func dp12x32(t *tile)
-
-// wide1x16 is a tile of 1 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 1, 16 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
-//go:noescape
-func wide1x16(t *tile)
-
-// wide2x16 is a tile of 2 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 2, 16 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
-//go:noescape
-func wide2x16(t *tile)
-
-// wide3x16 is a tile of 3 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 3, 16 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
-//go:noescape
-func wide3x16(t *tile)
-
-// wide4x16 is a tile of 4 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 4, 16 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
-//go:noescape
-func wide4x16(t *tile)
-
-// wide5x16 is a tile of 5 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 5, 16 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
-//go:noescape
-func wide5x16(t *tile)
-
-// wide6x16 is a tile of 6 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 6, 16 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
-//go:noescape
-func wide6x16(t *tile)
-
-// wide1x32 is a tile of 1 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 1, 32 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
-//go:noescape
-func wide1x32(t *tile)
-
-// wide2x32 is a tile of 2 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 2, 32 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
-//go:noescape
-func wide2x32(t *tile)
-
-// wide3x32 is a tile of 3 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 3, 32 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
-//go:noescape
-func wide3x32(t *tile)
-
-// f32r1x8 is a tile of 1 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 1, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
-//go:noescape
-func f32r1x8(t *tile)
-
-// f32r2x8 is a tile of 2 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 2, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
-//go:noescape
-func f32r2x8(t *tile)
-
-// f32r3x8 is a tile of 3 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 3, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
-//go:noescape
-func f32r3x8(t *tile)
-
-// f32r4x8 is a tile of 4 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 4, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
-//go:noescape
-func f32r4x8(t *tile)
-
-// f32r5x8 is a tile of 5 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 5, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
-//go:noescape
-func f32r5x8(t *tile)
-
-// f32r6x8 is a tile of 6 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 6, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
-//go:noescape
-func f32r6x8(t *tile)
-
-// f32r7x8 is a tile of 7 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 7, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
-//go:noescape
-func f32r7x8(t *tile)
-
-// f32r8x8 is a tile of 8 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 8, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
-//go:noescape
-func f32r8x8(t *tile)
-
-// f32r9x8 is a tile of 9 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 9, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
-//go:noescape
-func f32r9x8(t *tile)
-
-// f32r10x8 is a tile of 10 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 10, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
-//go:noescape
-func f32r10x8(t *tile)
-
-// f32r11x8 is a tile of 11 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 11, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
-//go:noescape
-func f32r11x8(t *tile)
-
-// f32r12x8 is a tile of 12 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 12, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
-//go:noescape
-func f32r12x8(t *tile)
-
-// f32r1x16 is a tile of 1 rows and 16 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 1, 16 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
-//go:noescape
-func f32r1x16(t *tile)
-
-// f32r2x16 is a tile of 2 rows and 16 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 2, 16 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
-//go:noescape
-func f32r2x16(t *tile)
-
-// f32r3x16 is a tile of 3 rows and 16 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 3, 16 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
-//go:noescape
-func f32r3x16(t *tile)
-
-// f32r4x16 is a tile of 4 rows and 16 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 4, 16 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
-//go:noescape
-func f32r4x16(t *tile)
-
-// f32r5x16 is a tile of 5 rows and 16 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 5, 16 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
-//go:noescape
-func f32r5x16(t *tile)
-
-// f32r6x16 is a tile of 6 rows and 16 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 6, 16 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
-//go:noescape
-func f32r6x16(t *tile)
-
-// f32r1x32 is a tile of 1 rows and 32 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 1, 32 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
-//go:noescape
-func f32r1x32(t *tile)
-
-// f32r2x32 is a tile of 2 rows and 32 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 2, 32 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
-//go:noescape
-func f32r2x32(t *tile)
-
-// f32r3x32 is a tile of 3 rows and 32 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 3, 32 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
-//go:noescape
-func f32r3x32(t *tile)
-
 // transpose8 transposes 8 rows of 8*blocks 32-bit elements; strides are in bytes:
 //
 //	for j := range 8 * blocks {
@@ -784,26 +181,142 @@ func firstNonFinite(x *float32, n int) (ret int)
 //	}
 //
 //go:noescape
-func dropoutSet(dst *float32, src *float32, blocks int, r *dropoutRow)
+func dropoutSet(dst *float32, src *float32, blocks int, r *Mask)
 
-// dropoutAdd works on 64*blocks elements:
+// dropoutBits works on 64*blocks elements:
 //
 //	for c := range 64 * blocks {
 //		bits := philox([4]uint32{r.first + uint32(c/8), r.ctr[0], r.ctr[1], r.ctr[2]}, r.key)
 //		if lane := uint16(bits[c%8/2] >> (16 * (c % 2))); lane >= r.threshold {
-//			dst[c] += src[c] * r.scale
+//			dst[c] = src[c] * r.scale
 //		} else {
-//			dst[c] += src[c] * 0 // but never NaN
+//			dst[c] = src[c] * 0 // but never NaN
 //		}
 //	}
 //
+// and sets bit c%8 of bits[c/8] where element c is kept.
+//
 //go:noescape
-func dropoutAdd(dst *float32, src *float32, blocks int, r *dropoutRow)
+func dropoutBits(dst *float32, src *float32, blocks int, r *Mask, bits *byte)
+
+// maskAdd is dst[c] += src[c]*scale of the c < 8*n whose bit c%8 in bits[c/8] is set.
+//
+//go:noescape
+func maskAdd(dst *float32, src *float32, bits *byte, scale float32, n int)
+
+// sum1x32 adds sums over pairs of tokens to 1 rows and 32 columns of c, ldc bytes apart:
+//
+//	for p := range pairs {
+//		for r, j := range 1, 32 {
+//			c[r][j] += left[p][r][1]*right[2*p+1][j] + left[p][r][0]*right[2*p][j]
+//		}
+//	}
+//
+// A pair of left stands ldl bytes after the one before it, a row of right ldr bytes.
+//
+//go:noescape
+func sum1x32(c *float32, ldc int, left *uint16, ldl int, right *uint16, ldr int, pairs int)
+
+// sum2x32 adds sums over pairs of tokens to 2 rows and 32 columns of c, ldc bytes apart:
+//
+//	for p := range pairs {
+//		for r, j := range 2, 32 {
+//			c[r][j] += left[p][r][1]*right[2*p+1][j] + left[p][r][0]*right[2*p][j]
+//		}
+//	}
+//
+// A pair of left stands ldl bytes after the one before it, a row of right ldr bytes.
+//
+//go:noescape
+func sum2x32(c *float32, ldc int, left *uint16, ldl int, right *uint16, ldr int, pairs int)
+
+// sum3x32 adds sums over pairs of tokens to 3 rows and 32 columns of c, ldc bytes apart:
+//
+//	for p := range pairs {
+//		for r, j := range 3, 32 {
+//			c[r][j] += left[p][r][1]*right[2*p+1][j] + left[p][r][0]*right[2*p][j]
+//		}
+//	}
+//
+// A pair of left stands ldl bytes after the one before it, a row of right ldr bytes.
+//
+//go:noescape
+func sum3x32(c *float32, ldc int, left *uint16, ldl int, right *uint16, ldr int, pairs int)
+
+// sum4x32 adds sums over pairs of tokens to 4 rows and 32 columns of c, ldc bytes apart:
+//
+//	for p := range pairs {
+//		for r, j := range 4, 32 {
+//			c[r][j] += left[p][r][1]*right[2*p+1][j] + left[p][r][0]*right[2*p][j]
+//		}
+//	}
+//
+// A pair of left stands ldl bytes after the one before it, a row of right ldr bytes.
+//
+//go:noescape
+func sum4x32(c *float32, ldc int, left *uint16, ldl int, right *uint16, ldr int, pairs int)
+
+// sum5x32 adds sums over pairs of tokens to 5 rows and 32 columns of c, ldc bytes apart:
+//
+//	for p := range pairs {
+//		for r, j := range 5, 32 {
+//			c[r][j] += left[p][r][1]*right[2*p+1][j] + left[p][r][0]*right[2*p][j]
+//		}
+//	}
+//
+// A pair of left stands ldl bytes after the one before it, a row of right ldr bytes.
+//
+//go:noescape
+func sum5x32(c *float32, ldc int, left *uint16, ldl int, right *uint16, ldr int, pairs int)
+
+// sum6x32 adds sums over pairs of tokens to 6 rows and 32 columns of c, ldc bytes apart:
+//
+//	for p := range pairs {
+//		for r, j := range 6, 32 {
+//			c[r][j] += left[p][r][1]*right[2*p+1][j] + left[p][r][0]*right[2*p][j]
+//		}
+//	}
+//
+// A pair of left stands ldl bytes after the one before it, a row of right ldr bytes.
+//
+//go:noescape
+func sum6x32(c *float32, ldc int, left *uint16, ldl int, right *uint16, ldr int, pairs int)
+
+// sum7x32 adds sums over pairs of tokens to 7 rows and 32 columns of c, ldc bytes apart:
+//
+//	for p := range pairs {
+//		for r, j := range 7, 32 {
+//			c[r][j] += left[p][r][1]*right[2*p+1][j] + left[p][r][0]*right[2*p][j]
+//		}
+//	}
+//
+// A pair of left stands ldl bytes after the one before it, a row of right ldr bytes.
+//
+//go:noescape
+func sum7x32(c *float32, ldc int, left *uint16, ldl int, right *uint16, ldr int, pairs int)
+
+// sum8x32 adds sums over pairs of tokens to 8 rows and 32 columns of c, ldc bytes apart:
+//
+//	for p := range pairs {
+//		for r, j := range 8, 32 {
+//			c[r][j] += left[p][r][1]*right[2*p+1][j] + left[p][r][0]*right[2*p][j]
+//		}
+//	}
+//
+// A pair of left stands ldl bytes after the one before it, a row of right ldr bytes.
+//
+//go:noescape
+func sum8x32(c *float32, ldc int, left *uint16, ldl int, right *uint16, ldr int, pairs int)
 
 // peakFMA runs n times 12 independent FMAs of 8 float32.
 //
 //go:noescape
 func peakFMA(n int)
+
+// peakFMA512 runs n times 12 independent FMAs of 16 float32.
+//
+//go:noescape
+func peakFMA512(n int)
 
 // peakDP runs n times 24 independent VDPBF16PS of 16 pairs.
 //

@@ -8,114 +8,6 @@ import "unsafe"
 
 const hasAsm = false
 
-func dp1x16(t *tile) { panic(noAssembly) }
-
-func dp2x16(t *tile) { panic(noAssembly) }
-
-func dp3x16(t *tile) { panic(noAssembly) }
-
-func dp4x16(t *tile) { panic(noAssembly) }
-
-func dp5x16(t *tile) { panic(noAssembly) }
-
-func dp6x16(t *tile) { panic(noAssembly) }
-
-func dp7x16(t *tile) { panic(noAssembly) }
-
-func dp8x16(t *tile) { panic(noAssembly) }
-
-func dp9x16(t *tile) { panic(noAssembly) }
-
-func dp10x16(t *tile) { panic(noAssembly) }
-
-func dp11x16(t *tile) { panic(noAssembly) }
-
-func dp12x16(t *tile) { panic(noAssembly) }
-
-func dp1x32(t *tile) { panic(noAssembly) }
-
-func dp2x32(t *tile) { panic(noAssembly) }
-
-func dp3x32(t *tile) { panic(noAssembly) }
-
-func dp4x32(t *tile) { panic(noAssembly) }
-
-func dp5x32(t *tile) { panic(noAssembly) }
-
-func dp6x32(t *tile) { panic(noAssembly) }
-
-func dp7x32(t *tile) { panic(noAssembly) }
-
-func dp8x32(t *tile) { panic(noAssembly) }
-
-func dp9x32(t *tile) { panic(noAssembly) }
-
-func dp10x32(t *tile) { panic(noAssembly) }
-
-func dp11x32(t *tile) { panic(noAssembly) }
-
-func dp12x32(t *tile) { panic(noAssembly) }
-
-func wide1x16(t *tile) { panic(noAssembly) }
-
-func wide2x16(t *tile) { panic(noAssembly) }
-
-func wide3x16(t *tile) { panic(noAssembly) }
-
-func wide4x16(t *tile) { panic(noAssembly) }
-
-func wide5x16(t *tile) { panic(noAssembly) }
-
-func wide6x16(t *tile) { panic(noAssembly) }
-
-func wide1x32(t *tile) { panic(noAssembly) }
-
-func wide2x32(t *tile) { panic(noAssembly) }
-
-func wide3x32(t *tile) { panic(noAssembly) }
-
-func f32r1x8(t *tile) { panic(noAssembly) }
-
-func f32r2x8(t *tile) { panic(noAssembly) }
-
-func f32r3x8(t *tile) { panic(noAssembly) }
-
-func f32r4x8(t *tile) { panic(noAssembly) }
-
-func f32r5x8(t *tile) { panic(noAssembly) }
-
-func f32r6x8(t *tile) { panic(noAssembly) }
-
-func f32r7x8(t *tile) { panic(noAssembly) }
-
-func f32r8x8(t *tile) { panic(noAssembly) }
-
-func f32r9x8(t *tile) { panic(noAssembly) }
-
-func f32r10x8(t *tile) { panic(noAssembly) }
-
-func f32r11x8(t *tile) { panic(noAssembly) }
-
-func f32r12x8(t *tile) { panic(noAssembly) }
-
-func f32r1x16(t *tile) { panic(noAssembly) }
-
-func f32r2x16(t *tile) { panic(noAssembly) }
-
-func f32r3x16(t *tile) { panic(noAssembly) }
-
-func f32r4x16(t *tile) { panic(noAssembly) }
-
-func f32r5x16(t *tile) { panic(noAssembly) }
-
-func f32r6x16(t *tile) { panic(noAssembly) }
-
-func f32r1x32(t *tile) { panic(noAssembly) }
-
-func f32r2x32(t *tile) { panic(noAssembly) }
-
-func f32r3x32(t *tile) { panic(noAssembly) }
-
 func transpose8(dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds int, blocks int) {
 	panic(noAssembly)
 }
@@ -182,11 +74,47 @@ func maxAbs(x *float32, n int) (ret float32) { panic(noAssembly) }
 
 func firstNonFinite(x *float32, n int) (ret int) { panic(noAssembly) }
 
-func dropoutSet(dst *float32, src *float32, blocks int, r *dropoutRow) { panic(noAssembly) }
+func dropoutSet(dst *float32, src *float32, blocks int, r *Mask) { panic(noAssembly) }
 
-func dropoutAdd(dst *float32, src *float32, blocks int, r *dropoutRow) { panic(noAssembly) }
+func dropoutBits(dst *float32, src *float32, blocks int, r *Mask, bits *byte) { panic(noAssembly) }
+
+func maskAdd(dst *float32, src *float32, bits *byte, scale float32, n int) { panic(noAssembly) }
+
+func sum1x32(c *float32, ldc int, left *uint16, ldl int, right *uint16, ldr int, pairs int) {
+	panic(noAssembly)
+}
+
+func sum2x32(c *float32, ldc int, left *uint16, ldl int, right *uint16, ldr int, pairs int) {
+	panic(noAssembly)
+}
+
+func sum3x32(c *float32, ldc int, left *uint16, ldl int, right *uint16, ldr int, pairs int) {
+	panic(noAssembly)
+}
+
+func sum4x32(c *float32, ldc int, left *uint16, ldl int, right *uint16, ldr int, pairs int) {
+	panic(noAssembly)
+}
+
+func sum5x32(c *float32, ldc int, left *uint16, ldl int, right *uint16, ldr int, pairs int) {
+	panic(noAssembly)
+}
+
+func sum6x32(c *float32, ldc int, left *uint16, ldl int, right *uint16, ldr int, pairs int) {
+	panic(noAssembly)
+}
+
+func sum7x32(c *float32, ldc int, left *uint16, ldl int, right *uint16, ldr int, pairs int) {
+	panic(noAssembly)
+}
+
+func sum8x32(c *float32, ldc int, left *uint16, ldl int, right *uint16, ldr int, pairs int) {
+	panic(noAssembly)
+}
 
 func peakFMA(n int) { panic(noAssembly) }
+
+func peakFMA512(n int) { panic(noAssembly) }
 
 func peakDP(n int) { panic(noAssembly) }
 
@@ -194,10 +122,8 @@ func readAll(p unsafe.Pointer, n int) { panic(noAssembly) }
 
 func spinWait() { panic(noAssembly) }
 
-func runDP(t *tile, rows, cols int) { panic(noAssembly) }
-
-func runWide(t *tile, rows, cols int) { panic(noAssembly) }
-
-func runF32r(t *tile, rows, cols int) { panic(noAssembly) }
+func runSum(rows int, c *float32, ldc int, left *uint16, ldl int, right *uint16, ldr, pairs int) {
+	panic(noAssembly)
+}
 
 const noAssembly = "kernels: this build has no assembly"

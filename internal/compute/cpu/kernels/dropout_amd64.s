@@ -59,6 +59,15 @@ DATA eight<>+20(SB)/4, $0x00000008
 DATA eight<>+24(SB)/4, $0x00000008
 DATA eight<>+28(SB)/4, $0x00000008
 GLOBL eight<>(SB), RODATA|NOPTR, $32
+DATA bitOfLane<>+0(SB)/4, $0x00000001
+DATA bitOfLane<>+4(SB)/4, $0x00000002
+DATA bitOfLane<>+8(SB)/4, $0x00000004
+DATA bitOfLane<>+12(SB)/4, $0x00000008
+DATA bitOfLane<>+16(SB)/4, $0x00000010
+DATA bitOfLane<>+20(SB)/4, $0x00000020
+DATA bitOfLane<>+24(SB)/4, $0x00000040
+DATA bitOfLane<>+28(SB)/4, $0x00000080
+GLOBL bitOfLane<>(SB), RODATA|NOPTR, $32
 
 // dropoutSet works on 64*blocks elements:
 //
@@ -70,7 +79,7 @@ GLOBL eight<>(SB), RODATA|NOPTR, $32
 // 			dst[c] = src[c] * 0 // but never NaN
 // 		}
 // 	}
-// func dropoutSet(dst *float32, src *float32, blocks int, r *dropoutRow)
+// func dropoutSet(dst *float32, src *float32, blocks int, r *Mask)
 TEXT ·dropoutSet(SB), NOSPLIT, $0-32
 	MOVQ dst+0(FP), DI
 	MOVQ src+8(FP), SI
@@ -78,17 +87,17 @@ TEXT ·dropoutSet(SB), NOSPLIT, $0-32
 	MOVQ r+24(FP), BX
 	VMOVDQU philoxM0<>(SB), Y8
 	VMOVDQU philoxM1<>(SB), Y9
-	VPBROADCASTD dropoutRow_threshold(BX), Y10
-	VBROADCASTSS dropoutRow_scale(BX), Y11
-	VPBROADCASTD dropoutRow_first(BX), Y14
+	VPBROADCASTD Mask_threshold(BX), Y10
+	VBROADCASTSS Mask_scale(BX), Y11
+	VPBROADCASTD Mask_first(BX), Y14
 	VPADDD iota<>(SB), Y14, Y14
 loop:
 	VMOVDQU Y14, Y0
-	VPBROADCASTD dropoutRow_ctr+0(BX), Y1
-	VPBROADCASTD dropoutRow_ctr+4(BX), Y2
-	VPBROADCASTD dropoutRow_ctr+8(BX), Y3
-	VPBROADCASTD dropoutRow_key(BX), Y12
-	VPBROADCASTD dropoutRow_key+4(BX), Y13
+	VPBROADCASTD Mask_ctr+0(BX), Y1
+	VPBROADCASTD Mask_ctr+4(BX), Y2
+	VPBROADCASTD Mask_ctr+8(BX), Y3
+	VPBROADCASTD Mask_key(BX), Y12
+	VPBROADCASTD Mask_key+4(BX), Y13
 	VPMULUDQ Y8, Y0, Y6
 	VPSRLQ $32, Y0, Y4
 	VPMULUDQ Y8, Y4, Y7
@@ -336,46 +345,46 @@ loop:
 	VPUNPCKLQDQ Y1, Y13, Y6
 	VPUNPCKHQDQ Y1, Y13, Y7
 	VPMAXUW Y10, Y4, Y0
-	VPCMPEQW Y0, Y4, Y0
-	VPMOVSXWD X0, Y1
+	VPCMPEQW Y0, Y4, Y4
+	VPMAXUW Y10, Y5, Y0
+	VPCMPEQW Y0, Y5, Y5
+	VPMAXUW Y10, Y6, Y0
+	VPCMPEQW Y0, Y6, Y6
+	VPMAXUW Y10, Y7, Y0
+	VPCMPEQW Y0, Y7, Y7
+	VPMOVSXWD X4, Y1
 	VMULPS 0(SI), Y11, Y2
 	VANDPS Y1, Y2, Y2
 	VMOVUPS Y2, 0(DI)
-	VEXTRACTI128 $1, Y0, X0
-	VPMOVSXWD X0, Y1
+	VEXTRACTI128 $1, Y4, X4
+	VPMOVSXWD X4, Y1
 	VMULPS 128(SI), Y11, Y2
 	VANDPS Y1, Y2, Y2
 	VMOVUPS Y2, 128(DI)
-	VPMAXUW Y10, Y5, Y0
-	VPCMPEQW Y0, Y5, Y0
-	VPMOVSXWD X0, Y1
+	VPMOVSXWD X5, Y1
 	VMULPS 32(SI), Y11, Y2
 	VANDPS Y1, Y2, Y2
 	VMOVUPS Y2, 32(DI)
-	VEXTRACTI128 $1, Y0, X0
-	VPMOVSXWD X0, Y1
+	VEXTRACTI128 $1, Y5, X5
+	VPMOVSXWD X5, Y1
 	VMULPS 160(SI), Y11, Y2
 	VANDPS Y1, Y2, Y2
 	VMOVUPS Y2, 160(DI)
-	VPMAXUW Y10, Y6, Y0
-	VPCMPEQW Y0, Y6, Y0
-	VPMOVSXWD X0, Y1
+	VPMOVSXWD X6, Y1
 	VMULPS 64(SI), Y11, Y2
 	VANDPS Y1, Y2, Y2
 	VMOVUPS Y2, 64(DI)
-	VEXTRACTI128 $1, Y0, X0
-	VPMOVSXWD X0, Y1
+	VEXTRACTI128 $1, Y6, X6
+	VPMOVSXWD X6, Y1
 	VMULPS 192(SI), Y11, Y2
 	VANDPS Y1, Y2, Y2
 	VMOVUPS Y2, 192(DI)
-	VPMAXUW Y10, Y7, Y0
-	VPCMPEQW Y0, Y7, Y0
-	VPMOVSXWD X0, Y1
+	VPMOVSXWD X7, Y1
 	VMULPS 96(SI), Y11, Y2
 	VANDPS Y1, Y2, Y2
 	VMOVUPS Y2, 96(DI)
-	VEXTRACTI128 $1, Y0, X0
-	VPMOVSXWD X0, Y1
+	VEXTRACTI128 $1, Y7, X7
+	VPMOVSXWD X7, Y1
 	VMULPS 224(SI), Y11, Y2
 	VANDPS Y1, Y2, Y2
 	VMOVUPS Y2, 224(DI)
@@ -387,35 +396,38 @@ loop:
 	VZEROUPPER
 	RET
 
-// dropoutAdd works on 64*blocks elements:
+// dropoutBits works on 64*blocks elements:
 //
 // 	for c := range 64 * blocks {
 // 		bits := philox([4]uint32{r.first + uint32(c/8), r.ctr[0], r.ctr[1], r.ctr[2]}, r.key)
 // 		if lane := uint16(bits[c%8/2] >> (16 * (c % 2))); lane >= r.threshold {
-// 			dst[c] += src[c] * r.scale
+// 			dst[c] = src[c] * r.scale
 // 		} else {
-// 			dst[c] += src[c] * 0 // but never NaN
+// 			dst[c] = src[c] * 0 // but never NaN
 // 		}
 // 	}
-// func dropoutAdd(dst *float32, src *float32, blocks int, r *dropoutRow)
-TEXT ·dropoutAdd(SB), NOSPLIT, $0-32
+//
+// and sets bit c%8 of bits[c/8] where element c is kept.
+// func dropoutBits(dst *float32, src *float32, blocks int, r *Mask, bits *byte)
+TEXT ·dropoutBits(SB), NOSPLIT, $0-40
+	MOVQ bits+32(FP), DX
 	MOVQ dst+0(FP), DI
 	MOVQ src+8(FP), SI
 	MOVQ blocks+16(FP), CX
 	MOVQ r+24(FP), BX
 	VMOVDQU philoxM0<>(SB), Y8
 	VMOVDQU philoxM1<>(SB), Y9
-	VPBROADCASTD dropoutRow_threshold(BX), Y10
-	VBROADCASTSS dropoutRow_scale(BX), Y11
-	VPBROADCASTD dropoutRow_first(BX), Y14
+	VPBROADCASTD Mask_threshold(BX), Y10
+	VBROADCASTSS Mask_scale(BX), Y11
+	VPBROADCASTD Mask_first(BX), Y14
 	VPADDD iota<>(SB), Y14, Y14
 loop:
 	VMOVDQU Y14, Y0
-	VPBROADCASTD dropoutRow_ctr+0(BX), Y1
-	VPBROADCASTD dropoutRow_ctr+4(BX), Y2
-	VPBROADCASTD dropoutRow_ctr+8(BX), Y3
-	VPBROADCASTD dropoutRow_key(BX), Y12
-	VPBROADCASTD dropoutRow_key+4(BX), Y13
+	VPBROADCASTD Mask_ctr+0(BX), Y1
+	VPBROADCASTD Mask_ctr+4(BX), Y2
+	VPBROADCASTD Mask_ctr+8(BX), Y3
+	VPBROADCASTD Mask_key(BX), Y12
+	VPBROADCASTD Mask_key+4(BX), Y13
 	VPMULUDQ Y8, Y0, Y6
 	VPSRLQ $32, Y0, Y4
 	VPMULUDQ Y8, Y4, Y7
@@ -663,60 +675,88 @@ loop:
 	VPUNPCKLQDQ Y1, Y13, Y6
 	VPUNPCKHQDQ Y1, Y13, Y7
 	VPMAXUW Y10, Y4, Y0
-	VPCMPEQW Y0, Y4, Y0
-	VPMOVSXWD X0, Y1
+	VPCMPEQW Y0, Y4, Y4
+	VPMAXUW Y10, Y5, Y0
+	VPCMPEQW Y0, Y5, Y5
+	VPMAXUW Y10, Y6, Y0
+	VPCMPEQW Y0, Y6, Y6
+	VPMAXUW Y10, Y7, Y0
+	VPCMPEQW Y0, Y7, Y7
+	VPACKSSWB Y5, Y4, Y0
+	VPACKSSWB Y7, Y6, Y1
+	VPMOVMSKB Y0, AX
+	VPMOVMSKB Y1, R8
+	MOVW AX, 0(DX)
+	SHRL $16, AX
+	MOVW AX, 4(DX)
+	MOVW R8, 2(DX)
+	SHRL $16, R8
+	MOVW R8, 6(DX)
+	VPMOVSXWD X4, Y1
 	VMULPS 0(SI), Y11, Y2
 	VANDPS Y1, Y2, Y2
-	VADDPS 0(DI), Y2, Y2
 	VMOVUPS Y2, 0(DI)
-	VEXTRACTI128 $1, Y0, X0
-	VPMOVSXWD X0, Y1
+	VEXTRACTI128 $1, Y4, X4
+	VPMOVSXWD X4, Y1
 	VMULPS 128(SI), Y11, Y2
 	VANDPS Y1, Y2, Y2
-	VADDPS 128(DI), Y2, Y2
 	VMOVUPS Y2, 128(DI)
-	VPMAXUW Y10, Y5, Y0
-	VPCMPEQW Y0, Y5, Y0
-	VPMOVSXWD X0, Y1
+	VPMOVSXWD X5, Y1
 	VMULPS 32(SI), Y11, Y2
 	VANDPS Y1, Y2, Y2
-	VADDPS 32(DI), Y2, Y2
 	VMOVUPS Y2, 32(DI)
-	VEXTRACTI128 $1, Y0, X0
-	VPMOVSXWD X0, Y1
+	VEXTRACTI128 $1, Y5, X5
+	VPMOVSXWD X5, Y1
 	VMULPS 160(SI), Y11, Y2
 	VANDPS Y1, Y2, Y2
-	VADDPS 160(DI), Y2, Y2
 	VMOVUPS Y2, 160(DI)
-	VPMAXUW Y10, Y6, Y0
-	VPCMPEQW Y0, Y6, Y0
-	VPMOVSXWD X0, Y1
+	VPMOVSXWD X6, Y1
 	VMULPS 64(SI), Y11, Y2
 	VANDPS Y1, Y2, Y2
-	VADDPS 64(DI), Y2, Y2
 	VMOVUPS Y2, 64(DI)
-	VEXTRACTI128 $1, Y0, X0
-	VPMOVSXWD X0, Y1
+	VEXTRACTI128 $1, Y6, X6
+	VPMOVSXWD X6, Y1
 	VMULPS 192(SI), Y11, Y2
 	VANDPS Y1, Y2, Y2
-	VADDPS 192(DI), Y2, Y2
 	VMOVUPS Y2, 192(DI)
-	VPMAXUW Y10, Y7, Y0
-	VPCMPEQW Y0, Y7, Y0
-	VPMOVSXWD X0, Y1
+	VPMOVSXWD X7, Y1
 	VMULPS 96(SI), Y11, Y2
 	VANDPS Y1, Y2, Y2
-	VADDPS 96(DI), Y2, Y2
 	VMOVUPS Y2, 96(DI)
-	VEXTRACTI128 $1, Y0, X0
-	VPMOVSXWD X0, Y1
+	VEXTRACTI128 $1, Y7, X7
+	VPMOVSXWD X7, Y1
 	VMULPS 224(SI), Y11, Y2
 	VANDPS Y1, Y2, Y2
-	VADDPS 224(DI), Y2, Y2
 	VMOVUPS Y2, 224(DI)
 	VPADDD eight<>(SB), Y14, Y14
 	ADDQ $256, SI
 	ADDQ $256, DI
+	ADDQ $8, DX
+	DECQ CX
+	JNE  loop
+	VZEROUPPER
+	RET
+
+// maskAdd is dst[c] += src[c]*scale of the c < 8*n whose bit c%8 in bits[c/8] is set.
+// func maskAdd(dst *float32, src *float32, bits *byte, scale float32, n int)
+TEXT ·maskAdd(SB), NOSPLIT, $0-40
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ bits+16(FP), DX
+	MOVQ n+32(FP), CX
+	VBROADCASTSS scale+24(FP), Y11
+	VMOVDQU bitOfLane<>(SB), Y12
+loop:
+	VPBROADCASTB (DX), Y0
+	VPAND Y12, Y0, Y0
+	VPCMPEQD Y12, Y0, Y0
+	VMULPS (SI), Y11, Y2
+	VANDPS Y0, Y2, Y2
+	VADDPS (DI), Y2, Y2
+	VMOVUPS Y2, (DI)
+	INCQ DX
+	ADDQ $32, SI
+	ADDQ $32, DI
 	DECQ CX
 	JNE  loop
 	VZEROUPPER

@@ -40,16 +40,26 @@ func TestDropout(t *testing.T) {
 				}
 				wantAdd[c] += want[c]
 			}
+			var m Mask
+			m.SetKey(key[0], key[1], threshold, 1.25)
+			m.SetRow(ctr[0], ctr[1], ctr[2])
 			for _, l := range Levels() {
 				what := fmt.Sprintf("%v, %d elements, threshold %d: dst", l, n, threshold)
 				all, got := guarded(n)
-				l.Dropout(got, src, key, ctr, threshold, 1.25)
+				l.Dropout(got, src, nil, &m)
 				checkGuard(t, what, all)
 				sameValues(t, what, got, want)
+				bits := make([]byte, MaskBytes(n)+1)
+				bits[MaskBytes(n)] = 0xab
+				l.Dropout(got, src, bits[:MaskBytes(n)], &m)
+				sameValues(t, what+" with bits", got, want)
+				if bits[MaskBytes(n)] != 0xab {
+					t.Fatalf("%s: bits written beyond their end", what)
+				}
 				copy(got, before)
-				l.DropoutAdd(got, src, key, ctr, threshold, 1.25)
+				l.MaskAdd(got, src, bits, 1.25)
 				checkGuard(t, what, all)
-				sameValues(t, what, got, wantAdd)
+				sameValues(t, what+" added", got, wantAdd)
 			}
 		}
 	}

@@ -20,7 +20,8 @@ type Level int
 const (
 	Generic    Level = iota // Go
 	AVX2                    // x86-64-v3: AVX2, FMA
-	AVX512BF16              // AVX2's kernels, and AVX-512 with VDPBF16PS for bfloat16
+	AVX512                  // AVX2's kernels, and x86-64-v4's registers for matrix products
+	AVX512BF16              // the same, and VDPBF16PS for bfloat16
 )
 
 func (l Level) String() string {
@@ -29,6 +30,8 @@ func (l Level) String() string {
 		return "generic"
 	case AVX2:
 		return "avx2"
+	case AVX512:
+		return "avx512"
 	case AVX512BF16:
 		return "avx512bf16"
 	}
@@ -41,10 +44,12 @@ func Best() Level {
 	switch {
 	case !hasAsm || !x.HasAVX2 || !x.HasFMA:
 		return Generic
-	case x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL && x.HasAVX512BF16:
-		return AVX512BF16
+	case !x.HasBMI2 || !x.HasAVX512F || !x.HasAVX512BW || !x.HasAVX512DQ || !x.HasAVX512VL:
+		return AVX2
+	case !x.HasAVX512BF16:
+		return AVX512
 	}
-	return AVX2
+	return AVX512BF16
 }
 
 // Levels are the levels that can run here, lowest first.
@@ -76,6 +81,7 @@ type tile struct {
 	k       int // steps: pairs for bfloat16 panels, single elements for float32
 	tiles   int // how many tiles below one another
 	acc     int // 0: C starts at zero
+	last    int // columns of the last vector of a row that exist; read by kinds that can cut it off
 	lda     int // bytes between rows of A
 	ldb     int // bytes between rows of B; only for float32 B
 	ldc     int // bytes between rows of C
@@ -84,10 +90,56 @@ type tile struct {
 	kind    tileKind
 }
 
+// tileKind says what a tile multiplies, and with which registers.
 type tileKind int
 
 const (
-	float32Tile tileKind = iota // float32 rows of A and B with free strides
-	wideTile                    // float32 rows of A, bfloat16 panels
-	pairTile                    // bfloat16 rows of A and panels
+	float32Tile    tileKind = iota // float32 rows of A and B with free strides
+	edgeTile                       // the same at the edge of B, up to 8 columns
+	float32Tile512                 // float32Tile, of AVX-512
+	wideTile                       // float32 rows of A, bfloat16 panels
+	wideTile512                    // the same, of AVX-512
+	pairTile                       // bfloat16 rows of A and panels
 )
+
+// tileShape is a width of tiles.
+type tileShape struct {
+	cols, high int // columns, and rows of the highest tile
+	from       int // the fewest columns that are worth it where more are left than the next shape has
+	rows       int // in a block of more rows there are better shapes; 0: of any number
+	cut        int // columns of the last vector, which may be cut off; 0: it may not
+}
+
+// tileShapes are the shapes of every kind, widest first.
+var tileShapes = [...][]tileShape{
+	float32Tile:    {{cols: 32, high: 3, from: 32, rows: 3}, {cols: 16, high: 6, from: 16}, {cols: 8, high: 12}},
+	edgeTile:       {{cols: 8, high: 12, cut: 8}},
+	float32Tile512: {{cols: 32, high: 12, from: 25, cut: 16}, {cols: 16, high: 12, from: 9, cut: 16}, {cols: 8, high: 12, cut: 8}},
+	wideTile:       {{cols: 32, high: 3, from: 17, rows: 3}, {cols: 16, high: 6, from: 9}, {cols: 8, high: 12}},
+	wideTile512:    {{cols: 32, high: 12, from: 25, cut: 16}, {cols: 16, high: 12, from: 9, cut: 16}, {cols: 8, high: 12, cut: 8}},
+	pairTile:       {{cols: 32, high: 12, from: 25, cut: 16}, {cols: 16, high: 12, from: 9, cut: 16}, {cols: 8, high: 12, cut: 8}},
+}
+
+// shape is that of the next tiles of a block of so many rows and columns.
+func (k tileKind) shape(rows, left int) *tileShape {
+	shapes := tileShapes[k]
+	for i := range shapes {
+		if s := &shapes[i]; left >= s.from && (s.rows == 0 || rows <= s.rows) {
+			return s
+		}
+	}
+	panic("kernels: no shape")
+}
+
+// kind is the kind of tiles that multiply float32 rows, with bfloat16 panels or with float32.
+func (l Level) kind(bf16 bool) tileKind {
+	switch {
+	case l >= AVX512 && bf16:
+		return wideTile512
+	case l >= AVX512:
+		return float32Tile512
+	case bf16:
+		return wideTile
+	}
+	return float32Tile
+}

@@ -9,12 +9,10 @@ import (
 const (
 	blockRows = 96  // of A and C
 	blockCols = 256 // of B and C; a multiple of PanelWidth
-	blockK    = 512 // of a product of bfloat16 pairs
+	blockK    = 768 // of a product of bfloat16 pairs
 	blockKF32 = 384 // of the others
-	rowsWide  = 3   // height of the largest tile of float32 and 32 columns
 	fewRows   = 12  // up to here rows are so few that k is not blocked
-	rowsDP    = 12  // height of the largest tile of bfloat16 pairs, and of 8 columns of float32
-	rowsFMA   = 6   // height of the largest tile of float32
+	rowsHigh  = 12  // height of the highest tile
 )
 
 // Mul sets C[m][n] = Σ_k A[m][k] B[k][n] for m0 <= m < m1, n0 <= n < n1, or adds to it. C is the whole matrix, row m at
@@ -24,7 +22,15 @@ const (
 // Every element is one chain of additions over ascending k (fused multiply-adds; pairs with VDPBF16PS), starting from
 // zero or from C, so its bits do not depend on the ranges nor on the other rows and columns.
 func (p *Panels) Mul(c []float32, ldc int, a *Operand, m0, m1, n0, n1 int, accumulate bool) {
-	if a.k != p.k || m0 < 0 || m1 > a.rows || n0 < 0 || n1 > p.n || n0%PanelWidth != 0 || n1%PanelWidth != 0 && n1 != p.n {
+	if a.k != p.k {
+		panic(fmt.Sprintf("kernels: product of rows of %d and %d", a.k, p.k))
+	}
+	p.MulAt(c, ldc, a, 0, m0, m1, n0, n1, accumulate)
+}
+
+// MulAt is Mul with the columns of A from ka on, ka even; A may have more than p has rows.
+func (p *Panels) MulAt(c []float32, ldc int, a *Operand, ka, m0, m1, n0, n1 int, accumulate bool) {
+	if ka < 0 || ka%2 != 0 || a.k-ka < p.k || m0 < 0 || m1 > a.rows || n0 < 0 || n1 > p.n || n0%PanelWidth != 0 || n1%PanelWidth != 0 && n1 != p.n {
 		panic(fmt.Sprintf("kernels: product of rows %d:%d of %dx%d and columns %d:%d of %dx%d", m0, m1, a.rows, a.k, n0, n1, p.k, p.n))
 	}
 	if m0 >= m1 || n0 >= n1 {
@@ -37,30 +43,65 @@ func (p *Panels) Mul(c []float32, ldc int, a *Operand, m0, m1, n0, n1 int, accum
 		panic("kernels: bfloat16 rows times float32 panels")
 	}
 	if !a.arith.Level.asm() {
-		p.mulGo(c, ldc, a, m0, m1, n0, n1, accumulate)
+		p.mulGo(c, ldc, a, ka, m0, m1, n0, n1, accumulate)
 		return
 	}
-	g := product{p: p, a: a, c: c, ldc: ldc}
+	g := product{p: p, a: a, ka: ka, c: c, ldc: ldc}
 	for n := n0; n < n1; n += blockCols {
-		forBlocks(m0, m1, func(i, j int) {
+		for i := m0; i < m1; {
+			j := blockEnd(i, m1)
 			g.block(i, j, n, min(n+blockCols, n1), accumulate)
-		})
+			i = j
+		}
 	}
 }
 
-// forBlocks divides the rows m0 to m1-1 into nearly equal blocks of whole tiles.
-func forBlocks(m0, m1 int, f func(i, j int)) {
-	count := (m1 - m0 + blockRows - 1) / blockRows
-	tiles := (m1 - m0 + rowsDP - 1) / rowsDP
-	for b := range count {
-		f(m0+tiles*b/count*rowsDP, min(m0+tiles*(b+1)/count*rowsDP, m1))
+// MulTile is MulAt with a result that has the rows m0 to m1-1 and the columns n0 to n1-1 only, rows ldc apart.
+func (p *Panels) MulTile(c []float32, ldc int, a *Operand, ka, m0, m1, n0, n1 int) {
+	if m0 < 0 || m1 > a.rows || m0 >= m1 || n0%PanelWidth != 0 || n0 < 0 || n0 >= n1 || n1 > p.n {
+		panic(fmt.Sprintf("kernels: product of rows %d:%d and columns %d:%d of %dx%d", m0, m1, n0, n1, a.rows, p.n))
 	}
+	rows, cols := a.from(m0, m1), p.from(n0, n1)
+	cols.MulAt(c, ldc, &rows, ka, 0, m1-m0, 0, n1-n0, false)
+}
+
+// from is the rows m0 to m1-1 of o, in the same memory.
+func (o *Operand) from(m0, m1 int) Operand {
+	s := *o
+	s.rows = m1 - m0
+	if o.arith.pairs() {
+		s.h = o.h[m0*o.stride:]
+	} else {
+		s.f = o.f[m0*o.stride:]
+	}
+	return s
+}
+
+// from is the columns n0 to n1-1 of p, n0 a multiple of PanelWidth, in the same memory.
+func (p *Panels) from(n0, n1 int) Panels {
+	s, at := *p, n0/PanelWidth*p.size()
+	s.n, s.step = n1-n0, p.size()
+	if p.bf16 {
+		s.h = p.h[at:]
+	} else {
+		s.f = p.f[at:]
+	}
+	return s
+}
+
+// blockEnd is where a block of rows ends that begins at m0: the rows up to m1 are divided into nearly equal blocks of whole
+// tiles.
+func blockEnd(m0, m1 int) int {
+	count := (m1 - m0 + blockRows - 1) / blockRows
+	tiles := (m1 - m0 + rowsHigh - 1) / rowsHigh
+	return min(m0+(tiles+count-1)/count*rowsHigh, m1)
 }
 
 // product is one call of Mul.
 type product struct {
 	p   *Panels
 	a   *Operand
+	ka  int // first column of a
 	c   []float32
 	ldc int
 }
@@ -68,8 +109,9 @@ type product struct {
 // block computes rows m0:m1 and columns n0:n1, block after block of k.
 func (g *product) block(m0, m1, n0, n1 int, accumulate bool) {
 	kc := blockKF32
+	t := tile{kind: g.a.arith.Level.kind(g.p.bf16), lda: g.a.rowBytes(), ldb: 4 * PanelWidth, ka: 4, ldc: 4 * g.ldc}
 	if g.a.arith.pairs() {
-		kc = blockK
+		kc, t.kind = blockK, pairTile
 	}
 	if m1-m0 <= fewRows {
 		kc = g.p.k
@@ -77,93 +119,71 @@ func (g *product) block(m0, m1, n0, n1 int, accumulate bool) {
 	count := (g.p.k + kc - 1) / kc
 	kc = (g.p.k + 16*count - 1) / (16 * count) * 16
 	for k0 := 0; k0 < g.p.k; k0 += kc {
-		k1 := min(k0+kc, g.p.k)
+		if accumulate || k0 > 0 {
+			t.acc = 1
+		}
+		t.k = min(kc, g.p.k-k0)
+		if g.p.bf16 {
+			t.k = (t.k + 1) / 2
+		}
+		a := g.a.at(m0, g.ka+k0)
 		for n := n0; n < n1; {
-			cols := g.columns(m1-m0, n1-n)
-			g.column(m0, m1, n, min(n+cols, n1), cols, k0, k1, accumulate || k0 > 0)
-			n += cols
+			if panel, column := n/PanelWidth*g.p.size(), n%PanelWidth; g.p.bf16 {
+				t.b = ptr(g.p.h, panel+k0*PanelWidth+2*column)
+			} else {
+				t.b = ptr(g.p.f, panel+k0*PanelWidth+column)
+			}
+			n += t.strip(g.c[m0*g.ldc+n:], a, m1-m0, n1-n)
 		}
 	}
 }
 
-// columns is the width of the next tiles: the widest that the tables of tiles have for so many rows, and no wider than
-// what is left needs.
-func (g *product) columns(rows, left int) int {
-	few := rows <= rowsWide || g.a.arith.pairs()
+// strip runs tiles below one another that begin at the rows a, at t.b and at c, and returns how many columns they have.
+// left columns exist from there on.
+func (t tile) strip(c []float32, a unsafe.Pointer, rows, left int) int {
+	s := t.kind.shape(rows, left)
 	switch {
-	case left <= 8 && !g.p.bf16:
-		return 8
-	case left > 16 && few:
-		return 32
+	case left >= s.cols:
+		t.last = s.cut
+		t.column(c, a, rows, s)
+		return s.cols
+	case s.cut > 0:
+		t.last = left - (s.cols - s.cut)
+		t.column(c, a, rows, s)
+	case t.kind == float32Tile:
+		t.kind, t.last = edgeTile, left
+		t.column(c, a, rows, edgeTile.shape(rows, left))
+	default:
+		t.copied(c, a, rows, left, s)
 	}
-	return 16
+	return left
 }
 
-// column computes rows m0:m1 of up to cols columns from n0 on.
-func (g *product) column(m0, m1, n0, n1, cols, k0, k1 int, accumulate bool) {
-	t := tile{a: g.a.at(m0, k0), lda: g.a.rowBytes()}
-	if accumulate {
-		t.acc = 1
-	}
-	panel, column := n0/PanelWidth*g.p.size(), n0%PanelWidth
-	if g.p.bf16 {
-		t.b = ptr(g.p.h, panel+k0*PanelWidth+2*column)
-		t.k, t.kind = (k1-k0+1)/2, wideTile
-	} else {
-		t.b = ptr(g.p.f, panel+k0*PanelWidth+column)
-		t.k, t.ldb, t.ka = k1-k0, 4*PanelWidth, 4
-	}
-	if g.a.arith.pairs() {
-		t.kind = pairTile
-	}
-	t.strip(g.c[m0*g.ldc+n0:], g.ldc, m1-m0, n1-n0, cols)
-}
-
-// strip runs tiles of cols columns below one another. t.a is the first of the rows; width columns exist in C.
-func (t tile) strip(c []float32, ldc, rows, width, cols int) {
-	if width == cols {
-		t.wholeStrip(c, ldc, rows, cols)
-		return
-	}
+// copied is a strip whose tiles have more columns than C.
+func (t tile) copied(c []float32, a unsafe.Pointer, rows, left int, s *tileShape) {
 	var buf [blockRows * PanelWidth]float32
+	ldc := t.ldc / 4
 	if t.acc != 0 {
 		for r := range rows {
-			copy(buf[r*cols:], c[r*ldc:][:width])
+			copy(buf[r*s.cols:], c[r*ldc:][:left])
 		}
 	}
-	t.wholeStrip(buf[:], cols, rows, cols)
+	t.ldc = 4 * s.cols
+	t.column(buf[:], a, rows, s)
 	for r := range rows {
-		copy(c[r*ldc:][:width], buf[r*cols:])
+		copy(c[r*ldc:][:left], buf[r*s.cols:])
 	}
 }
 
-// wholeStrip is strip where all columns exist.
-func (t tile) wholeStrip(c []float32, ldc, rows, cols int) {
-	high := rowsFMA
-	if t.kind == pairTile || cols == 8 {
-		high = rowsDP
-	}
-	t.ldc = 4 * ldc
-	// The tiles are of nearly equal height: high ones have one row more than low ones.
-	count := (rows + high - 1) / high
+// column runs tiles of nearly equal height below one another: the first ones have one row more than the others.
+func (t tile) column(c []float32, a unsafe.Pointer, rows int, s *tileShape) {
+	count := (rows + s.high - 1) / s.high
 	low, more := rows/count, rows%count
-	t.c, t.tiles, t.skip = ptr(c, 0), more, 0
 	if more > 0 {
-		t.run(low+1, cols)
+		t.a, t.c, t.tiles, t.skip = a, ptr(c, 0), more, 0
+		t.run(low+1, s.cols)
 	}
 	done := more * (low + 1)
-	t.a, t.c, t.tiles, t.skip = unsafe.Add(t.a, done*t.lda), ptr(c, done*ldc), count-more, 0
-	t.run(low, cols)
-}
-
-// run runs t.tiles tiles of the same height.
-func (t *tile) run(rows, cols int) {
-	switch t.kind {
-	case pairTile:
-		runDP(t, rows, cols)
-	case wideTile:
-		runWide(t, rows, cols)
-	default:
-		runF32r(t, rows, cols)
-	}
+	t.a, t.c, t.tiles, t.skip = unsafe.Add(a, done*t.lda), ptr(c, done*(t.ldc/4)), count-more, 0
+	t.run(low, s.cols)
 }

@@ -3,9 +3,9 @@ package kernels
 import "cria/internal/half"
 
 // mulGo is Mul in Go.
-func (p *Panels) mulGo(c []float32, ldc int, a *Operand, m0, m1, n0, n1 int, accumulate bool) {
+func (p *Panels) mulGo(c []float32, ldc int, a *Operand, ka, m0, m1, n0, n1 int, accumulate bool) {
 	for m := m0; m < m1; m++ {
-		x := a.row(m)
+		x := a.row(m)[ka:][:p.k]
 		for n := n0; n < n1; n += PanelWidth {
 			var sum [PanelWidth]float32
 			out := c[m*ldc+n : m*ldc+min(n+PanelWidth, n1)]
@@ -13,7 +13,7 @@ func (p *Panels) mulGo(c []float32, ldc int, a *Operand, m0, m1, n0, n1 int, acc
 				copy(sum[:], out)
 			}
 			if p.bf16 {
-				panel := p.h[n/PanelWidth*p.size():][:p.size()]
+				panel := p.h[n/PanelWidth*p.size():]
 				for k, x := range x {
 					b := panel[k/2*2*PanelWidth+k%2:][:2*PanelWidth-1]
 					for j := range sum {
@@ -21,7 +21,7 @@ func (p *Panels) mulGo(c []float32, ldc int, a *Operand, m0, m1, n0, n1 int, acc
 					}
 				}
 			} else {
-				panel := p.f[n/PanelWidth*p.size():][:p.size()]
+				panel := p.f[n/PanelWidth*p.size():]
 				for k, x := range x {
 					b := panel[k*PanelWidth:][:PanelWidth]
 					for j := range sum {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"testing"
 
 	"cria/internal/half"
@@ -201,17 +202,31 @@ func TestMulSameBits(t *testing.T) {
 	}
 }
 
+// tileWidths are numbers of columns with all edges of tiles.
+var tileWidths = []int{1, 2, 7, 8, 9, 12, 15, 16, 17, 23, 24, 25, 31, 32, 33, 39, 40, 47, 48, 50, 57, 63, 64, 65, 70}
+
+func fma(a, b, c float32) float32 { return float32(math.FMA(float64(a), float64(b), float64(c))) }
+
+// fuses says whether sums of products at a level are fused multiply-adds: Go's compiler makes them where every CPU of an
+// architecture has them.
+func fuses(l Level) bool { return l != Generic || runtime.GOARCH == "arm64" }
+
 // TestMulChain asks for the bits of the chain that Mul promises: fused multiply-adds over ascending k, in pairs the odd
 // element before the even one.
 func TestMulChain(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 5))
-	fma := func(a, b, c float32) float32 { return float32(math.FMA(float64(a), float64(b), float64(c))) }
-	for _, ar := range ariths() {
-		if ar.Level == Generic {
-			continue // compilers fuse or not
+	sizes := [][3]int{{1, 1200, 40}, {4, 801, 64}, {13, 900, 50}, {100, 77, 33}}
+	for i, n := range tileWidths { // every tile
+		for m := 1; m <= 13; m++ {
+			sizes = append(sizes, [3]int{m, 1 + (m+i)%7, n})
 		}
-		for _, s := range [][3]int{{1, 1200, 40}, {4, 801, 64}, {13, 900, 50}, {100, 77, 33}} {
-			c := newMulCase(r, ar, s[0], s[1], s[2], NK, true)
+	}
+	for _, ar := range ariths() {
+		if !fuses(ar.Level) {
+			continue
+		}
+		for i, s := range sizes {
+			c := newMulCase(r, ar, s[0], s[1], s[2], NK, i%2 == 0)
 			got := normal(r, c.m*c.n)
 			want := append([]float32(nil), got...)
 			c.p.Mul(got, c.n, &c.op, 0, c.m, 0, c.n, true)
@@ -238,6 +253,8 @@ func TestAllocations(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 6))
 	pool := NewPool(2)
 	defer pool.Close()
+	var mask Mask
+	mask.SetKey(1, 2, 6554, 1.1)
 	for _, ar := range ariths() {
 		c := newMulCase(r, ar, 13, 100, 77, NK, true)
 		out, x := make([]float32, 13*77), make([]float32, 100)
@@ -246,7 +263,7 @@ func TestAllocations(t *testing.T) {
 			c.op.SetRow(1, x)
 			pool.Run(3, func(_, i int) { c.p.Mul(out, 77, &c.op, 0, 13, i*PanelWidth, min((i+1)*PanelWidth, 77), true) })
 			ar.Level.Product(out, 77, c.a, 100, 1, c.b, 77, 13, 77, 100, true)
-			ar.Level.Dropout(x, x, [2]uint32{}, [3]uint32{}, 7, 1)
+			ar.Level.Dropout(x, x, nil, &mask)
 		}
 		if n := testing.AllocsPerRun(20, run); n > 1 { // the closure
 			t.Errorf("%v: %v allocations", c, n)

@@ -15,19 +15,36 @@ type Operand struct {
 	h       []uint16
 }
 
-// Reset makes o a (rows, k) operand whose rows are undefined until they are set. Memory is reused where it suffices.
-func (o *Operand) Reset(ar Arith, rows, k int) {
-	size := 4
+// operandStride is the distance of the rows, in elements of size bytes.
+func operandStride(ar Arith, k int) (stride, size int) {
+	size = 4
 	if ar.pairs() {
 		size = 2
 	}
 	lines := ((k+1)*size+cacheLine-1)/cacheLine | 1
-	o.arith, o.rows, o.k, o.stride = ar, rows, k, lines*cacheLine/size
+	return lines * cacheLine / size, size
+}
+
+// OperandBytes is the memory of a (rows, k) operand.
+func OperandBytes(ar Arith, rows, k int) int64 {
+	stride, size := operandStride(ar, k)
+	return int64(rows) * int64(stride) * int64(size)
+}
+
+// Reset makes o a (rows, k) operand whose rows are undefined until they are set. Memory is reused where it suffices.
+func (o *Operand) Reset(ar Arith, rows, k int) {
+	o.Shape(ar, rows, k)
 	if n := rows * o.stride; ar.pairs() {
 		o.h = resized(o.h, n)
 	} else {
 		o.f = resized(o.f, n)
 	}
+}
+
+// Shape makes o a (rows, k) operand without memory, which only Rows and K may be asked of.
+func (o *Operand) Shape(ar Arith, rows, k int) {
+	o.arith, o.rows, o.k = ar, rows, k
+	o.stride, _ = operandStride(ar, k)
 }
 
 // Rows and K are the sizes of the matrix.
@@ -65,6 +82,32 @@ func (o *Operand) SetRow(r int, src []float32) {
 func (o *Operand) SetRows(r, n int, src []float32, ld int) {
 	for i := range n {
 		o.SetRow(r+i, src[i*ld:][:o.k])
+	}
+}
+
+// SetPart sets the elements of row r from k0 on, k0 even.
+func (o *Operand) SetPart(r, k0 int, src []float32) {
+	if k0 == 0 && len(src) == o.k {
+		o.SetRow(r, src)
+		return
+	}
+	if r < 0 || r >= o.rows || k0 < 0 || k0%2 != 0 || k0+len(src) > o.k {
+		panic(fmt.Sprintf("kernels: elements %d to %d of row %d in an operand of %dx%d", k0, k0+len(src), r, o.rows, o.k))
+	}
+	last := k0+len(src) == o.k && o.k&1 == 1
+	switch at := r*o.stride + k0; {
+	case o.arith.pairs():
+		o.arith.Level.Narrow(o.h[at:at+len(src)], src)
+		if last {
+			o.h[at+len(src)] = 0
+		}
+	case o.arith.BF16:
+		o.arith.Level.RoundBF16(o.f[at:at+len(src)], src)
+	default:
+		copy(o.f[at:], src)
+	}
+	if last && !o.arith.pairs() {
+		o.f[r*o.stride+o.k] = 0
 	}
 }
 

@@ -33,6 +33,21 @@ type Panels struct {
 	h     []uint16  // bfloat16 panels, or
 	f     []float32 // float32 panels
 	bf16  bool
+	step  int // elements from one panel to the next, where p is a slice of a larger matrix; else 0
+}
+
+// Slice is the rows k0 to k1-1 of p, k0 even, in the same memory.
+func (p *Panels) Slice(k0, k1 int) Panels {
+	if k0 < 0 || k0 >= k1 || k1 > p.k || k0%2 != 0 {
+		panic(fmt.Sprintf("kernels: rows %d to %d of panels of %dx%d", k0, k1, p.k, p.n))
+	}
+	s := Panels{level: p.level, k: k1 - k0, n: p.n, bf16: p.bf16, step: p.size()}
+	if p.bf16 {
+		s.h = p.h[k0*PanelWidth:]
+	} else {
+		s.f = p.f[k0*PanelWidth:]
+	}
+	return s
 }
 
 // Reset makes p a (k, n) matrix of bfloat16 or float32 panels, undefined until packed. Memory is reused where it
@@ -41,7 +56,7 @@ func (p *Panels) Reset(level Level, k, n int, bf16 bool) {
 	if k <= 0 || n <= 0 {
 		panic(fmt.Sprintf("kernels: panels of %dx%d", k, n))
 	}
-	p.level, p.k, p.n, p.bf16 = level, k, n, bf16
+	p.level, p.k, p.n, p.bf16, p.step = level, k, n, bf16, 0
 	if size := p.Count() * p.size(); bf16 {
 		p.h = resized(p.h, size)
 	} else {
@@ -62,11 +77,24 @@ func (p *Panels) K() int { return p.k }
 // N is the number of columns of the matrix.
 func (p *Panels) N() int { return p.n }
 
+// PanelsBytes is the memory of a (k, n) matrix.
+func PanelsBytes(k, n int, bf16 bool) int64 {
+	p := Panels{k: k, n: n, bf16: bf16}
+	size := 4
+	if bf16 {
+		size = 2
+	}
+	return int64(p.Count()) * int64(p.size()) * int64(size)
+}
+
 // Count is the number of panels.
 func (p *Panels) Count() int { return (p.n + PanelWidth - 1) / PanelWidth }
 
 // size is the number of elements of a panel.
 func (p *Panels) size() int {
+	if p.step > 0 {
+		return p.step
+	}
 	if p.bf16 {
 		return (p.k + 1) / 2 * 2 * PanelWidth
 	}
@@ -116,7 +144,7 @@ func (p *Panels) check(p0, p1, have int, order Order, ld int) {
 	if order == NK {
 		rows, cols = p.n, p.k
 	}
-	if p0 < 0 || p1 > p.Count() || ld < cols || (rows-1)*ld+cols > have {
+	if p.step > 0 || p0 < 0 || p1 > p.Count() || ld < cols || (rows-1)*ld+cols > have {
 		panic(fmt.Sprintf("kernels: panels %d to %d of %d from %d rows of %d in %d elements, stride %d", p0, p1, p.Count(), rows, cols, have, ld))
 	}
 }

@@ -11,7 +11,11 @@ func PeakF32(l Level) float64 {
 		return 0
 	}
 	const n = 20000
-	return fastest(2*12*8*n, func() { peakFMA(n) })
+	peak := fastest(2*12*8*n, func() { peakFMA(n) })
+	if l >= AVX512 {
+		peak = max(peak, fastest(2*12*16*n, func() { peakFMA512(n) }))
+	}
+	return peak
 }
 
 // PeakBF16 is the same for bfloat16 pairs with float32 sums where the CPU has them, otherwise PeakF32.

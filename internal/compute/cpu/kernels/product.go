@@ -6,10 +6,10 @@ import (
 )
 
 const (
-	productK    = 256 // block of k: 16 columns of it are half of a level-1 cache
-	productCols = 16
-	productWide = 32 // columns of tiles of up to 3 rows
-	cacheSets   = 64 // of the level-1 cache, with 8 lines each
+	productK   = 256 // block of k: 16 columns of it are half of a level-1 cache
+	cacheSets  = 64  // of the level-1 cache, with 8 lines each
+	gatherCols = 16  // columns of B that gathered copies at a time,
+	gatherRows = 36  // for more rows than these
 )
 
 // Product sets C[i*ldc+j] = Σ_t A[i*am+t*ak] B[t*ldb+j] for i < m, j < n, t < k, or adds to it, in float32 and without
@@ -27,51 +27,41 @@ func (l Level) Product(c []float32, ldc int, a []float32, am, ak int, b []float3
 		productGo(c, ldc, a, am, ak, b, ldb, m, n, k, accumulate)
 		return
 	}
-	t := tile{lda: 4 * am, ka: 4 * ak, ldb: 4 * ldb}
+	t := tile{kind: l.kind(false), lda: 4 * am, ka: 4 * ak, ldb: 4 * ldb, ldc: 4 * ldc}
+	// Low tiles read B so often that its rows must not share cache sets.
 	sets := cacheSets / max(1, min(ldb&-ldb*4/cacheLine, cacheSets)) // that a column of B occupies
+	shared := t.kind == float32Tile && min(k, productK) > 8*sets
 	for k0 := 0; k0 < k; k0 += productK {
 		if t.k = min(productK, k-k0); accumulate || k0 > 0 {
 			t.acc = 1
 		}
-		forBlocks(0, m, func(m0, m1 int) {
-			b, c := b[k0*ldb:], c[m0*ldc:]
-			t.a = ptr(a, m0*am+k0*ak)
+		for m0 := 0; m0 < m; {
+			m1 := blockEnd(m0, m)
+			a := ptr(a, m0*am+k0*ak)
 			j := 0
-			if m1-m0 <= 2*rowsFMA || t.k <= 8*sets {
-				for _, cols := range []int{productWide, productCols} {
-					for ; j+cols <= n && (cols == productCols || m1-m0 <= rowsWide); j += cols {
-						t.b = ptr(b, j)
-						t.strip(c[j:], ldc, m1-m0, cols, cols)
-					}
-				}
+			if shared && m1-m0 > gatherRows {
+				j = t.gathered(c[m0*ldc:], a, b[k0*ldb:], m1-m0, n)
 			}
-			if j < n {
-				productCopied(t, c[j:], ldc, b[j:], ldb, m1-m0, n-j)
+			for j < n {
+				t.b = ptr(b, k0*ldb+j)
+				j += t.strip(c[m0*ldc+j:], a, m1-m0, n-j)
 			}
-		})
+			m0 = m1
+		}
 	}
 }
 
-// productCopied copies the columns of B first: where their rows share cache sets, and at the edge, where a tile would read
-// beyond them.
-func productCopied(t tile, c []float32, ldc int, b []float32, ldb, m, n int) {
-	var buf [productK * productCols]float32
-	t.b, t.ldb = unsafe.Pointer(&buf), 4*productCols
-	for j := 0; j < n; j += productCols {
-		width := min(productCols, n-j)
-		if width == productCols {
-			gather16(&buf[0], &b[j], 4*ldb, t.k)
-		} else {
-			for i := range t.k {
-				copy(buf[i*productCols:], b[i*ldb+j:][:width])
-			}
-		}
-		cols := productCols
-		if width <= 8 {
-			cols = 8
-		}
-		t.strip(c[j:], ldc, m, width, cols)
+// gathered runs strips of columns of B that it copies first, and returns how many columns it has done: the last ones,
+// less than gatherCols, it leaves.
+func (t tile) gathered(c []float32, a unsafe.Pointer, b []float32, m, n int) int {
+	var buf [productK * gatherCols]float32
+	ldb, j := t.ldb, 0
+	t.b, t.ldb = unsafe.Pointer(&buf), 4*gatherCols
+	for ; j+gatherCols <= n; j += gatherCols {
+		gather16(&buf[0], &b[j], ldb, t.k)
+		t.strip(c[j:], a, m, gatherCols)
 	}
+	return j
 }
 
 // productGo is Product in Go.

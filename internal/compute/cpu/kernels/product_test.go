@@ -101,6 +101,42 @@ func TestProductSameBits(t *testing.T) {
 	}
 }
 
+// TestProductChain asks every level for the bits of the chain that Product promises, with every tile: heights, widths, and
+// edges of B and C.
+func TestProductChain(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 9))
+	for m := 1; m <= 25; m++ {
+		for _, n := range tileWidths {
+			c := newProductCase(r, m, n, 1+r.IntN(9), m%2 == 1)
+			for _, accumulate := range []bool{false, true} {
+				want := append([]float32(nil), c.before...)
+				for i := range m {
+					for j := range n {
+						sum := float32(0)
+						if accumulate {
+							sum = c.before[i*c.ldc+j]
+						}
+						for k := range c.k {
+							sum = fma(c.a[i*c.am+k*c.ak], c.b[k*c.ldb+j], sum)
+						}
+						want[i*c.ldc+j] = sum
+					}
+				}
+				for _, l := range Levels() {
+					if !fuses(l) {
+						continue
+					}
+					all, got := guarded(len(c.before))
+					copy(got, c.before)
+					l.Product(got, c.ldc, c.a, c.am, c.ak, c.b, c.ldb, m, n, c.k, accumulate)
+					checkGuard(t, c.String(), all)
+					equalBits(t, fmt.Sprint(l, " ", c), got, want)
+				}
+			}
+		}
+	}
+}
+
 func FuzzProduct(f *testing.F) {
 	f.Add(uint64(1), uint8(3), uint8(33), uint16(65), false)
 	f.Add(uint64(2), uint8(13), uint8(15), uint16(300), true)
@@ -113,24 +149,34 @@ func FuzzProduct(f *testing.F) {
 }
 
 func BenchmarkProduct(b *testing.B) {
-	l := Best()
-	peak := PeakF32(l)
-	for _, s := range []struct {
-		name                      string
-		m, n, k, am, ak, ldb, ldc int
-	}{
-		{"scores/q64", 64, 256, 64, 576, 1, 256, 256},
-		{"scores/q1", 1, 256, 64, 576, 1, 256, 256},
-		{"values/q64", 64, 64, 256, 256, 1, 192, 576},
-		{"values/ld1024", 64, 128, 256, 256, 1, 1024, 4096},
-		{"dV/64", 256, 64, 64, 1, 256, 576, 192},
-		{"dA/r8", 8, 576, 64, 1, 8, 576, 576},
-		{"lowrank/r8", 256, 8, 576, 576, 1, 8, 8},
-	} {
-		a, x, c := make([]float32, s.m*s.am+s.k*s.ak), make([]float32, s.k*s.ldb), make([]float32, s.m*s.ldc)
-		b.Run(s.name, func(b *testing.B) {
-			seconds := best(b, func() { l.Product(c, s.ldc, a, s.am, s.ak, x, s.ldb, s.m, s.n, s.k, true) })
-			reportRate(b, 2*float64(s.m)*float64(s.n)*float64(s.k), seconds, peak)
-		})
+	for _, l := range Levels() {
+		peak := PeakF32(l)
+		if peak == 0 {
+			continue
+		}
+		for _, s := range []struct {
+			name                      string
+			m, n, k, am, ak, ldb, ldc int
+		}{
+			{"scores/m24", 24, 70, 64, 576, 1, 70, 70}, // q kᵀ: queries, keys, head size
+			{"scores/m62", 62, 150, 64, 576, 1, 150, 150},
+			{"scores/m72", 72, 120, 64, 576, 1, 120, 120},
+			{"scores/m186", 186, 200, 64, 576, 1, 200, 200},
+			{"scores/m1", 1, 256, 64, 576, 1, 256, 256},
+			{"values/m24", 24, 64, 70, 70, 1, 192, 576},
+			{"values/m62", 62, 64, 120, 120, 1, 192, 576},
+			{"values/m150", 150, 64, 200, 200, 1, 192, 576},
+			{"values/ld1024", 62, 128, 200, 200, 1, 1024, 4096},
+			{"dV/m70", 70, 64, 24, 1, 70, 576, 64}, // keys, head size, queries
+			{"dV/m150", 150, 64, 62, 1, 150, 576, 64},
+			{"dA/r8", 8, 576, 64, 1, 8, 576, 576},
+			{"lowrank/r8", 256, 8, 576, 576, 1, 8, 8},
+		} {
+			a, x, c := make([]float32, s.m*s.am+s.k*s.ak), make([]float32, s.k*s.ldb), make([]float32, s.m*s.ldc)
+			b.Run(fmt.Sprintf("%v/%s/n%d", l, s.name, s.n), func(b *testing.B) {
+				seconds := best(b, func() { l.Product(c, s.ldc, a, s.am, s.ak, x, s.ldb, s.m, s.n, s.k, true) })
+				reportRate(b, 2*float64(s.m)*float64(s.n)*float64(s.k), seconds, peak)
+			})
+		}
 	}
 }

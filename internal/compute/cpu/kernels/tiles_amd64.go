@@ -4,134 +4,2309 @@
 
 package kernels
 
-// runDP calls the tile of that many rows and columns.
-func runDP(t *tile, rows, cols int) {
-	switch cols<<8 | rows {
-	case 16<<8 | 1:
-		dp1x16(t)
-	case 16<<8 | 2:
-		dp2x16(t)
-	case 16<<8 | 3:
-		dp3x16(t)
-	case 16<<8 | 4:
-		dp4x16(t)
-	case 16<<8 | 5:
-		dp5x16(t)
-	case 16<<8 | 6:
-		dp6x16(t)
-	case 16<<8 | 7:
-		dp7x16(t)
-	case 16<<8 | 8:
-		dp8x16(t)
-	case 16<<8 | 9:
-		dp9x16(t)
-	case 16<<8 | 10:
-		dp10x16(t)
-	case 16<<8 | 11:
-		dp11x16(t)
-	case 16<<8 | 12:
-		dp12x16(t)
-	case 32<<8 | 1:
-		dp1x32(t)
-	case 32<<8 | 2:
-		dp2x32(t)
-	case 32<<8 | 3:
-		dp3x32(t)
-	case 32<<8 | 4:
-		dp4x32(t)
-	case 32<<8 | 5:
-		dp5x32(t)
-	case 32<<8 | 6:
-		dp6x32(t)
-	case 32<<8 | 7:
-		dp7x32(t)
-	case 32<<8 | 8:
-		dp8x32(t)
-	case 32<<8 | 9:
-		dp9x32(t)
-	case 32<<8 | 10:
-		dp10x32(t)
-	case 32<<8 | 11:
-		dp11x32(t)
-	case 32<<8 | 12:
-		dp12x32(t)
+const noTile = "kernels: no such tile"
+
+// run runs t.tiles tiles of that many rows and columns.
+func (t *tile) run(rows, cols int) {
+	switch t.kind {
+	case pairTile: // VDPBF16PS on pairs
+		t.pairTileRun(rows, cols)
+	case wideTile: // FMA on bfloat16 panels
+		t.wideTileRun(rows, cols)
+	case wideTile512: // the same with AVX-512
+		t.wideTile512Run(rows, cols)
+	case float32Tile: // FMA on float32 rows
+		t.float32TileRun(rows, cols)
+	case edgeTile: // the same, where less than 8 columns exist
+		t.edgeTileRun(rows, cols)
+	case float32Tile512: // the same with AVX-512
+		t.float32Tile512Run(rows, cols)
 	default:
-		panic("kernels: no such tile")
+		panic(noTile)
 	}
 }
 
-// runWide calls the tile of that many rows and columns.
-func runWide(t *tile, rows, cols int) {
-	switch cols<<8 | rows {
-	case 16<<8 | 1:
-		wide1x16(t)
-	case 16<<8 | 2:
-		wide2x16(t)
-	case 16<<8 | 3:
-		wide3x16(t)
-	case 16<<8 | 4:
-		wide4x16(t)
-	case 16<<8 | 5:
-		wide5x16(t)
-	case 16<<8 | 6:
-		wide6x16(t)
-	case 32<<8 | 1:
-		wide1x32(t)
-	case 32<<8 | 2:
-		wide2x32(t)
-	case 32<<8 | 3:
-		wide3x32(t)
+func (t *tile) pairTileRun(rows, cols int) {
+	switch cols {
+	case 8:
+		switch rows {
+		case 1:
+			dp1x8(t)
+		case 2:
+			dp2x8(t)
+		case 3:
+			dp3x8(t)
+		case 4:
+			dp4x8(t)
+		case 5:
+			dp5x8(t)
+		case 6:
+			dp6x8(t)
+		case 7:
+			dp7x8(t)
+		case 8:
+			dp8x8(t)
+		case 9:
+			dp9x8(t)
+		case 10:
+			dp10x8(t)
+		case 11:
+			dp11x8(t)
+		case 12:
+			dp12x8(t)
+		default:
+			panic(noTile)
+		}
+	case 16:
+		switch rows {
+		case 1:
+			dp1x16(t)
+		case 2:
+			dp2x16(t)
+		case 3:
+			dp3x16(t)
+		case 4:
+			dp4x16(t)
+		case 5:
+			dp5x16(t)
+		case 6:
+			dp6x16(t)
+		case 7:
+			dp7x16(t)
+		case 8:
+			dp8x16(t)
+		case 9:
+			dp9x16(t)
+		case 10:
+			dp10x16(t)
+		case 11:
+			dp11x16(t)
+		case 12:
+			dp12x16(t)
+		default:
+			panic(noTile)
+		}
+	case 32:
+		switch rows {
+		case 1:
+			dp1x32(t)
+		case 2:
+			dp2x32(t)
+		case 3:
+			dp3x32(t)
+		case 4:
+			dp4x32(t)
+		case 5:
+			dp5x32(t)
+		case 6:
+			dp6x32(t)
+		case 7:
+			dp7x32(t)
+		case 8:
+			dp8x32(t)
+		case 9:
+			dp9x32(t)
+		case 10:
+			dp10x32(t)
+		case 11:
+			dp11x32(t)
+		case 12:
+			dp12x32(t)
+		default:
+			panic(noTile)
+		}
 	default:
-		panic("kernels: no such tile")
+		panic(noTile)
 	}
 }
 
-// runF32r calls the tile of that many rows and columns.
-func runF32r(t *tile, rows, cols int) {
-	switch cols<<8 | rows {
-	case 8<<8 | 1:
-		f32r1x8(t)
-	case 8<<8 | 2:
-		f32r2x8(t)
-	case 8<<8 | 3:
-		f32r3x8(t)
-	case 8<<8 | 4:
-		f32r4x8(t)
-	case 8<<8 | 5:
-		f32r5x8(t)
-	case 8<<8 | 6:
-		f32r6x8(t)
-	case 8<<8 | 7:
-		f32r7x8(t)
-	case 8<<8 | 8:
-		f32r8x8(t)
-	case 8<<8 | 9:
-		f32r9x8(t)
-	case 8<<8 | 10:
-		f32r10x8(t)
-	case 8<<8 | 11:
-		f32r11x8(t)
-	case 8<<8 | 12:
-		f32r12x8(t)
-	case 16<<8 | 1:
-		f32r1x16(t)
-	case 16<<8 | 2:
-		f32r2x16(t)
-	case 16<<8 | 3:
-		f32r3x16(t)
-	case 16<<8 | 4:
-		f32r4x16(t)
-	case 16<<8 | 5:
-		f32r5x16(t)
-	case 16<<8 | 6:
-		f32r6x16(t)
-	case 32<<8 | 1:
-		f32r1x32(t)
-	case 32<<8 | 2:
-		f32r2x32(t)
-	case 32<<8 | 3:
-		f32r3x32(t)
+func (t *tile) wideTileRun(rows, cols int) {
+	switch cols {
+	case 8:
+		switch rows {
+		case 1:
+			wide1x8(t)
+		case 2:
+			wide2x8(t)
+		case 3:
+			wide3x8(t)
+		case 4:
+			wide4x8(t)
+		case 5:
+			wide5x8(t)
+		case 6:
+			wide6x8(t)
+		case 7:
+			wide7x8(t)
+		case 8:
+			wide8x8(t)
+		case 9:
+			wide9x8(t)
+		case 10:
+			wide10x8(t)
+		case 11:
+			wide11x8(t)
+		case 12:
+			wide12x8(t)
+		default:
+			panic(noTile)
+		}
+	case 16:
+		switch rows {
+		case 1:
+			wide1x16(t)
+		case 2:
+			wide2x16(t)
+		case 3:
+			wide3x16(t)
+		case 4:
+			wide4x16(t)
+		case 5:
+			wide5x16(t)
+		case 6:
+			wide6x16(t)
+		default:
+			panic(noTile)
+		}
+	case 32:
+		switch rows {
+		case 1:
+			wide1x32(t)
+		case 2:
+			wide2x32(t)
+		case 3:
+			wide3x32(t)
+		default:
+			panic(noTile)
+		}
 	default:
-		panic("kernels: no such tile")
+		panic(noTile)
 	}
 }
+
+func (t *tile) wideTile512Run(rows, cols int) {
+	switch cols {
+	case 8:
+		switch rows {
+		case 1:
+			widez1x8(t)
+		case 2:
+			widez2x8(t)
+		case 3:
+			widez3x8(t)
+		case 4:
+			widez4x8(t)
+		case 5:
+			widez5x8(t)
+		case 6:
+			widez6x8(t)
+		case 7:
+			widez7x8(t)
+		case 8:
+			widez8x8(t)
+		case 9:
+			widez9x8(t)
+		case 10:
+			widez10x8(t)
+		case 11:
+			widez11x8(t)
+		case 12:
+			widez12x8(t)
+		default:
+			panic(noTile)
+		}
+	case 16:
+		switch rows {
+		case 1:
+			widez1x16(t)
+		case 2:
+			widez2x16(t)
+		case 3:
+			widez3x16(t)
+		case 4:
+			widez4x16(t)
+		case 5:
+			widez5x16(t)
+		case 6:
+			widez6x16(t)
+		case 7:
+			widez7x16(t)
+		case 8:
+			widez8x16(t)
+		case 9:
+			widez9x16(t)
+		case 10:
+			widez10x16(t)
+		case 11:
+			widez11x16(t)
+		case 12:
+			widez12x16(t)
+		default:
+			panic(noTile)
+		}
+	case 32:
+		switch rows {
+		case 1:
+			widez1x32(t)
+		case 2:
+			widez2x32(t)
+		case 3:
+			widez3x32(t)
+		case 4:
+			widez4x32(t)
+		case 5:
+			widez5x32(t)
+		case 6:
+			widez6x32(t)
+		case 7:
+			widez7x32(t)
+		case 8:
+			widez8x32(t)
+		case 9:
+			widez9x32(t)
+		case 10:
+			widez10x32(t)
+		case 11:
+			widez11x32(t)
+		case 12:
+			widez12x32(t)
+		default:
+			panic(noTile)
+		}
+	default:
+		panic(noTile)
+	}
+}
+
+func (t *tile) float32TileRun(rows, cols int) {
+	switch cols {
+	case 8:
+		switch rows {
+		case 1:
+			f32r1x8(t)
+		case 2:
+			f32r2x8(t)
+		case 3:
+			f32r3x8(t)
+		case 4:
+			f32r4x8(t)
+		case 5:
+			f32r5x8(t)
+		case 6:
+			f32r6x8(t)
+		case 7:
+			f32r7x8(t)
+		case 8:
+			f32r8x8(t)
+		case 9:
+			f32r9x8(t)
+		case 10:
+			f32r10x8(t)
+		case 11:
+			f32r11x8(t)
+		case 12:
+			f32r12x8(t)
+		default:
+			panic(noTile)
+		}
+	case 16:
+		switch rows {
+		case 1:
+			f32r1x16(t)
+		case 2:
+			f32r2x16(t)
+		case 3:
+			f32r3x16(t)
+		case 4:
+			f32r4x16(t)
+		case 5:
+			f32r5x16(t)
+		case 6:
+			f32r6x16(t)
+		default:
+			panic(noTile)
+		}
+	case 32:
+		switch rows {
+		case 1:
+			f32r1x32(t)
+		case 2:
+			f32r2x32(t)
+		case 3:
+			f32r3x32(t)
+		default:
+			panic(noTile)
+		}
+	default:
+		panic(noTile)
+	}
+}
+
+func (t *tile) edgeTileRun(rows, cols int) {
+	switch cols {
+	case 8:
+		switch rows {
+		case 1:
+			f32e1x8(t)
+		case 2:
+			f32e2x8(t)
+		case 3:
+			f32e3x8(t)
+		case 4:
+			f32e4x8(t)
+		case 5:
+			f32e5x8(t)
+		case 6:
+			f32e6x8(t)
+		case 7:
+			f32e7x8(t)
+		case 8:
+			f32e8x8(t)
+		case 9:
+			f32e9x8(t)
+		case 10:
+			f32e10x8(t)
+		case 11:
+			f32e11x8(t)
+		case 12:
+			f32e12x8(t)
+		default:
+			panic(noTile)
+		}
+	default:
+		panic(noTile)
+	}
+}
+
+func (t *tile) float32Tile512Run(rows, cols int) {
+	switch cols {
+	case 8:
+		switch rows {
+		case 1:
+			f32z1x8(t)
+		case 2:
+			f32z2x8(t)
+		case 3:
+			f32z3x8(t)
+		case 4:
+			f32z4x8(t)
+		case 5:
+			f32z5x8(t)
+		case 6:
+			f32z6x8(t)
+		case 7:
+			f32z7x8(t)
+		case 8:
+			f32z8x8(t)
+		case 9:
+			f32z9x8(t)
+		case 10:
+			f32z10x8(t)
+		case 11:
+			f32z11x8(t)
+		case 12:
+			f32z12x8(t)
+		default:
+			panic(noTile)
+		}
+	case 16:
+		switch rows {
+		case 1:
+			f32z1x16(t)
+		case 2:
+			f32z2x16(t)
+		case 3:
+			f32z3x16(t)
+		case 4:
+			f32z4x16(t)
+		case 5:
+			f32z5x16(t)
+		case 6:
+			f32z6x16(t)
+		case 7:
+			f32z7x16(t)
+		case 8:
+			f32z8x16(t)
+		case 9:
+			f32z9x16(t)
+		case 10:
+			f32z10x16(t)
+		case 11:
+			f32z11x16(t)
+		case 12:
+			f32z12x16(t)
+		default:
+			panic(noTile)
+		}
+	case 32:
+		switch rows {
+		case 1:
+			f32z1x32(t)
+		case 2:
+			f32z2x32(t)
+		case 3:
+			f32z3x32(t)
+		case 4:
+			f32z4x32(t)
+		case 5:
+			f32z5x32(t)
+		case 6:
+			f32z6x32(t)
+		case 7:
+			f32z7x32(t)
+		case 8:
+			f32z8x32(t)
+		case 9:
+			f32z9x32(t)
+		case 10:
+			f32z10x32(t)
+		case 11:
+			f32z11x32(t)
+		case 12:
+			f32z12x32(t)
+		default:
+			panic(noTile)
+		}
+	default:
+		panic(noTile)
+	}
+}
+
+// dp1x8 is a tile of 1 rows and 8 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 1, 8 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp1x8(t *tile)
+
+// dp2x8 is a tile of 2 rows and 8 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 2, 8 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp2x8(t *tile)
+
+// dp3x8 is a tile of 3 rows and 8 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 3, 8 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp3x8(t *tile)
+
+// dp4x8 is a tile of 4 rows and 8 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 4, 8 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp4x8(t *tile)
+
+// dp5x8 is a tile of 5 rows and 8 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 5, 8 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp5x8(t *tile)
+
+// dp6x8 is a tile of 6 rows and 8 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 6, 8 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp6x8(t *tile)
+
+// dp7x8 is a tile of 7 rows and 8 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 7, 8 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp7x8(t *tile)
+
+// dp8x8 is a tile of 8 rows and 8 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 8, 8 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp8x8(t *tile)
+
+// dp9x8 is a tile of 9 rows and 8 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 9, 8 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp9x8(t *tile)
+
+// dp10x8 is a tile of 10 rows and 8 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 10, 8 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp10x8(t *tile)
+
+// dp11x8 is a tile of 11 rows and 8 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 11, 8 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp11x8(t *tile)
+
+// dp12x8 is a tile of 12 rows and 8 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 12, 8 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp12x8(t *tile)
+
+// dp1x16 is a tile of 1 rows and 16 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 1, 16 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp1x16(t *tile)
+
+// dp2x16 is a tile of 2 rows and 16 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 2, 16 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp2x16(t *tile)
+
+// dp3x16 is a tile of 3 rows and 16 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 3, 16 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp3x16(t *tile)
+
+// dp4x16 is a tile of 4 rows and 16 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 4, 16 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp4x16(t *tile)
+
+// dp5x16 is a tile of 5 rows and 16 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 5, 16 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp5x16(t *tile)
+
+// dp6x16 is a tile of 6 rows and 16 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 6, 16 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp6x16(t *tile)
+
+// dp7x16 is a tile of 7 rows and 16 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 7, 16 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp7x16(t *tile)
+
+// dp8x16 is a tile of 8 rows and 16 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 8, 16 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp8x16(t *tile)
+
+// dp9x16 is a tile of 9 rows and 16 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 9, 16 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp9x16(t *tile)
+
+// dp10x16 is a tile of 10 rows and 16 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 10, 16 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp10x16(t *tile)
+
+// dp11x16 is a tile of 11 rows and 16 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 11, 16 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp11x16(t *tile)
+
+// dp12x16 is a tile of 12 rows and 16 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 12, 16 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp12x16(t *tile)
+
+// dp1x32 is a tile of 1 rows and 32 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 1, 32 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp1x32(t *tile)
+
+// dp2x32 is a tile of 2 rows and 32 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 2, 32 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp2x32(t *tile)
+
+// dp3x32 is a tile of 3 rows and 32 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 3, 32 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp3x32(t *tile)
+
+// dp4x32 is a tile of 4 rows and 32 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 4, 32 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp4x32(t *tile)
+
+// dp5x32 is a tile of 5 rows and 32 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 5, 32 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp5x32(t *tile)
+
+// dp6x32 is a tile of 6 rows and 32 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 6, 32 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp6x32(t *tile)
+
+// dp7x32 is a tile of 7 rows and 32 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 7, 32 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp7x32(t *tile)
+
+// dp8x32 is a tile of 8 rows and 32 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 8, 32 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp8x32(t *tile)
+
+// dp9x32 is a tile of 9 rows and 32 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 9, 32 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp9x32(t *tile)
+
+// dp10x32 is a tile of 10 rows and 32 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 10, 32 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp10x32(t *tile)
+
+// dp11x32 is a tile of 11 rows and 32 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 11, 32 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp11x32(t *tile)
+
+// dp12x32 is a tile of 12 rows and 32 columns of bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 12, 32 {
+//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+//		}
+//	}
+//
+//go:noescape
+func dp12x32(t *tile)
+
+// wide1x8 is a tile of 1 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 1, 8 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func wide1x8(t *tile)
+
+// wide2x8 is a tile of 2 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 2, 8 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func wide2x8(t *tile)
+
+// wide3x8 is a tile of 3 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 3, 8 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func wide3x8(t *tile)
+
+// wide4x8 is a tile of 4 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 4, 8 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func wide4x8(t *tile)
+
+// wide5x8 is a tile of 5 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 5, 8 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func wide5x8(t *tile)
+
+// wide6x8 is a tile of 6 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 6, 8 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func wide6x8(t *tile)
+
+// wide7x8 is a tile of 7 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 7, 8 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func wide7x8(t *tile)
+
+// wide8x8 is a tile of 8 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 8, 8 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func wide8x8(t *tile)
+
+// wide9x8 is a tile of 9 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 9, 8 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func wide9x8(t *tile)
+
+// wide10x8 is a tile of 10 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 10, 8 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func wide10x8(t *tile)
+
+// wide11x8 is a tile of 11 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 11, 8 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func wide11x8(t *tile)
+
+// wide12x8 is a tile of 12 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 12, 8 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func wide12x8(t *tile)
+
+// wide1x16 is a tile of 1 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 1, 16 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func wide1x16(t *tile)
+
+// wide2x16 is a tile of 2 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 2, 16 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func wide2x16(t *tile)
+
+// wide3x16 is a tile of 3 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 3, 16 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func wide3x16(t *tile)
+
+// wide4x16 is a tile of 4 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 4, 16 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func wide4x16(t *tile)
+
+// wide5x16 is a tile of 5 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 5, 16 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func wide5x16(t *tile)
+
+// wide6x16 is a tile of 6 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 6, 16 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func wide6x16(t *tile)
+
+// wide1x32 is a tile of 1 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 1, 32 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func wide1x32(t *tile)
+
+// wide2x32 is a tile of 2 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 2, 32 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func wide2x32(t *tile)
+
+// wide3x32 is a tile of 3 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 3, 32 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func wide3x32(t *tile)
+
+// widez1x8 is a tile of 1 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 1, 8 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez1x8(t *tile)
+
+// widez2x8 is a tile of 2 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 2, 8 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez2x8(t *tile)
+
+// widez3x8 is a tile of 3 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 3, 8 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez3x8(t *tile)
+
+// widez4x8 is a tile of 4 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 4, 8 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez4x8(t *tile)
+
+// widez5x8 is a tile of 5 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 5, 8 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez5x8(t *tile)
+
+// widez6x8 is a tile of 6 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 6, 8 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez6x8(t *tile)
+
+// widez7x8 is a tile of 7 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 7, 8 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez7x8(t *tile)
+
+// widez8x8 is a tile of 8 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 8, 8 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez8x8(t *tile)
+
+// widez9x8 is a tile of 9 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 9, 8 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez9x8(t *tile)
+
+// widez10x8 is a tile of 10 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 10, 8 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez10x8(t *tile)
+
+// widez11x8 is a tile of 11 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 11, 8 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez11x8(t *tile)
+
+// widez12x8 is a tile of 12 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 12, 8 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez12x8(t *tile)
+
+// widez1x16 is a tile of 1 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 1, 16 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez1x16(t *tile)
+
+// widez2x16 is a tile of 2 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 2, 16 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez2x16(t *tile)
+
+// widez3x16 is a tile of 3 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 3, 16 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez3x16(t *tile)
+
+// widez4x16 is a tile of 4 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 4, 16 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez4x16(t *tile)
+
+// widez5x16 is a tile of 5 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 5, 16 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez5x16(t *tile)
+
+// widez6x16 is a tile of 6 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 6, 16 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez6x16(t *tile)
+
+// widez7x16 is a tile of 7 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 7, 16 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez7x16(t *tile)
+
+// widez8x16 is a tile of 8 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 8, 16 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez8x16(t *tile)
+
+// widez9x16 is a tile of 9 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 9, 16 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez9x16(t *tile)
+
+// widez10x16 is a tile of 10 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 10, 16 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez10x16(t *tile)
+
+// widez11x16 is a tile of 11 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 11, 16 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez11x16(t *tile)
+
+// widez12x16 is a tile of 12 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 12, 16 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez12x16(t *tile)
+
+// widez1x32 is a tile of 1 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 1, 32 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez1x32(t *tile)
+
+// widez2x32 is a tile of 2 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 2, 32 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez2x32(t *tile)
+
+// widez3x32 is a tile of 3 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 3, 32 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez3x32(t *tile)
+
+// widez4x32 is a tile of 4 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 4, 32 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez4x32(t *tile)
+
+// widez5x32 is a tile of 5 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 5, 32 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez5x32(t *tile)
+
+// widez6x32 is a tile of 6 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 6, 32 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez6x32(t *tile)
+
+// widez7x32 is a tile of 7 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 7, 32 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez7x32(t *tile)
+
+// widez8x32 is a tile of 8 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 8, 32 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez8x32(t *tile)
+
+// widez9x32 is a tile of 9 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 9, 32 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez9x32(t *tile)
+
+// widez10x32 is a tile of 10 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 10, 32 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez10x32(t *tile)
+
+// widez11x32 is a tile of 11 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 11, 32 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez11x32(t *tile)
+
+// widez12x32 is a tile of 12 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 12, 32 {
+//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
+//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func widez12x32(t *tile)
+
+// f32r1x8 is a tile of 1 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 1, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r1x8(t *tile)
+
+// f32r2x8 is a tile of 2 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 2, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r2x8(t *tile)
+
+// f32r3x8 is a tile of 3 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 3, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r3x8(t *tile)
+
+// f32r4x8 is a tile of 4 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 4, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r4x8(t *tile)
+
+// f32r5x8 is a tile of 5 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 5, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r5x8(t *tile)
+
+// f32r6x8 is a tile of 6 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 6, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r6x8(t *tile)
+
+// f32r7x8 is a tile of 7 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 7, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r7x8(t *tile)
+
+// f32r8x8 is a tile of 8 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 8, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r8x8(t *tile)
+
+// f32r9x8 is a tile of 9 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 9, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r9x8(t *tile)
+
+// f32r10x8 is a tile of 10 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 10, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r10x8(t *tile)
+
+// f32r11x8 is a tile of 11 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 11, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r11x8(t *tile)
+
+// f32r12x8 is a tile of 12 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 12, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r12x8(t *tile)
+
+// f32r1x16 is a tile of 1 rows and 16 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 1, 16 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r1x16(t *tile)
+
+// f32r2x16 is a tile of 2 rows and 16 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 2, 16 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r2x16(t *tile)
+
+// f32r3x16 is a tile of 3 rows and 16 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 3, 16 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r3x16(t *tile)
+
+// f32r4x16 is a tile of 4 rows and 16 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 4, 16 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r4x16(t *tile)
+
+// f32r5x16 is a tile of 5 rows and 16 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 5, 16 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r5x16(t *tile)
+
+// f32r6x16 is a tile of 6 rows and 16 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 6, 16 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r6x16(t *tile)
+
+// f32r1x32 is a tile of 1 rows and 32 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 1, 32 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r1x32(t *tile)
+
+// f32r2x32 is a tile of 2 rows and 32 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 2, 32 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r2x32(t *tile)
+
+// f32r3x32 is a tile of 3 rows and 32 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 3, 32 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32r3x32(t *tile)
+
+// f32e1x8 is a tile of 1 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 1, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32e1x8(t *tile)
+
+// f32e2x8 is a tile of 2 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 2, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32e2x8(t *tile)
+
+// f32e3x8 is a tile of 3 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 3, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32e3x8(t *tile)
+
+// f32e4x8 is a tile of 4 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 4, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32e4x8(t *tile)
+
+// f32e5x8 is a tile of 5 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 5, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32e5x8(t *tile)
+
+// f32e6x8 is a tile of 6 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 6, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32e6x8(t *tile)
+
+// f32e7x8 is a tile of 7 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 7, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32e7x8(t *tile)
+
+// f32e8x8 is a tile of 8 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 8, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32e8x8(t *tile)
+
+// f32e9x8 is a tile of 9 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 9, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32e9x8(t *tile)
+
+// f32e10x8 is a tile of 10 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 10, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32e10x8(t *tile)
+
+// f32e11x8 is a tile of 11 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 11, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32e11x8(t *tile)
+
+// f32e12x8 is a tile of 12 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 12, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32e12x8(t *tile)
+
+// f32z1x8 is a tile of 1 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 1, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z1x8(t *tile)
+
+// f32z2x8 is a tile of 2 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 2, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z2x8(t *tile)
+
+// f32z3x8 is a tile of 3 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 3, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z3x8(t *tile)
+
+// f32z4x8 is a tile of 4 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 4, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z4x8(t *tile)
+
+// f32z5x8 is a tile of 5 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 5, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z5x8(t *tile)
+
+// f32z6x8 is a tile of 6 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 6, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z6x8(t *tile)
+
+// f32z7x8 is a tile of 7 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 7, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z7x8(t *tile)
+
+// f32z8x8 is a tile of 8 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 8, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z8x8(t *tile)
+
+// f32z9x8 is a tile of 9 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 9, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z9x8(t *tile)
+
+// f32z10x8 is a tile of 10 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 10, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z10x8(t *tile)
+
+// f32z11x8 is a tile of 11 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 11, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z11x8(t *tile)
+
+// f32z12x8 is a tile of 12 rows and 8 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 12, 8 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z12x8(t *tile)
+
+// f32z1x16 is a tile of 1 rows and 16 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 1, 16 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z1x16(t *tile)
+
+// f32z2x16 is a tile of 2 rows and 16 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 2, 16 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z2x16(t *tile)
+
+// f32z3x16 is a tile of 3 rows and 16 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 3, 16 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z3x16(t *tile)
+
+// f32z4x16 is a tile of 4 rows and 16 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 4, 16 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z4x16(t *tile)
+
+// f32z5x16 is a tile of 5 rows and 16 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 5, 16 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z5x16(t *tile)
+
+// f32z6x16 is a tile of 6 rows and 16 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 6, 16 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z6x16(t *tile)
+
+// f32z7x16 is a tile of 7 rows and 16 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 7, 16 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z7x16(t *tile)
+
+// f32z8x16 is a tile of 8 rows and 16 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 8, 16 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z8x16(t *tile)
+
+// f32z9x16 is a tile of 9 rows and 16 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 9, 16 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z9x16(t *tile)
+
+// f32z10x16 is a tile of 10 rows and 16 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 10, 16 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z10x16(t *tile)
+
+// f32z11x16 is a tile of 11 rows and 16 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 11, 16 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z11x16(t *tile)
+
+// f32z12x16 is a tile of 12 rows and 16 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 12, 16 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z12x16(t *tile)
+
+// f32z1x32 is a tile of 1 rows and 32 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 1, 32 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z1x32(t *tile)
+
+// f32z2x32 is a tile of 2 rows and 32 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 2, 32 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z2x32(t *tile)
+
+// f32z3x32 is a tile of 3 rows and 32 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 3, 32 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z3x32(t *tile)
+
+// f32z4x32 is a tile of 4 rows and 32 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 4, 32 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z4x32(t *tile)
+
+// f32z5x32 is a tile of 5 rows and 32 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 5, 32 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z5x32(t *tile)
+
+// f32z6x32 is a tile of 6 rows and 32 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 6, 32 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z6x32(t *tile)
+
+// f32z7x32 is a tile of 7 rows and 32 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 7, 32 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z7x32(t *tile)
+
+// f32z8x32 is a tile of 8 rows and 32 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 8, 32 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z8x32(t *tile)
+
+// f32z9x32 is a tile of 9 rows and 32 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 9, 32 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z9x32(t *tile)
+
+// f32z10x32 is a tile of 10 rows and 32 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 10, 32 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z10x32(t *tile)
+
+// f32z11x32 is a tile of 11 rows and 32 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 11, 32 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z11x32(t *tile)
+
+// f32z12x32 is a tile of 12 rows and 32 columns of float32, for every tile:
+//
+//	for k := range t.k {
+//		for r, j := range 12, 32 {
+//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
+//		}
+//	}
+//
+//go:noescape
+func f32z12x32(t *tile)

@@ -48,6 +48,11 @@ func (fn *function) signature() string {
 	return s
 }
 
+// prototype is the declaration with its comment.
+func (fn *function) prototype() string {
+	return fmt.Sprintf("%s//\n//go:noescape\n%s\n\n", fn.doc, fn.signature())
+}
+
 // offset is where an argument, "ret" or, for the empty name, the end stands in the argument frame (Go's ABI0).
 func (fn *function) offset(name string) int {
 	off := 0

@@ -19,18 +19,18 @@ func main() {
 
 // outputs are the generated files by name.
 func outputs() map[string][]byte {
+	tiles := tileFiles()
 	files := []*file{
-		tiles("tiles_bf16", pairShapes, (*file).pairTile),
-		tiles("tiles_wide", wideShapes, (*file).wideTile),
-		tiles("tiles_f32", f32Shapes, (*file).f32Tile),
-		panels(), convert(), elementwise(), exponential(), reductions(), dropout(), peak(),
+		panels(), convert(), elementwise(), exponential(), reductions(), dropout(), sums(), peak(),
 	}
 	out := map[string][]byte{
 		"asm_amd64.go":   formatted(declarations(files, true)),
 		"asm_other.go":   formatted(declarations(files, false)),
-		"tiles_amd64.go": formatted(tileDispatch()),
+		"tiles_amd64.go": formatted(tileDispatch("amd64", tileKinds, tiles)),
+		"tiles_other.go": formatted(noTiles()),
+		"sums_amd64.go":  formatted(sumDispatch()),
 	}
-	for _, f := range files {
+	for _, f := range append(files, tiles...) {
 		out[f.name+"_amd64.s"] = []byte(f.source())
 	}
 	return out
@@ -62,16 +62,14 @@ func declarations(files []*file, assembly bool) []byte {
 	for _, f := range files {
 		for _, fn := range f.fns {
 			if assembly {
-				fmt.Fprintf(&b, "%s//\n//go:noescape\n%s\n\n", fn.doc, fn.signature())
+				b.WriteString(fn.prototype())
 			} else {
 				fmt.Fprintf(&b, "%s { panic(noAssembly) }\n\n", fn.signature())
 			}
 		}
 	}
 	if !assembly {
-		for _, k := range []string{"DP", "Wide", "F32r"} {
-			fmt.Fprintf(&b, "func run%s(t *tile, rows, cols int) { panic(noAssembly) }\n\n", k)
-		}
+		b.WriteString("func runSum(rows int, c *float32, ldc int, left *uint16, ldl int, right *uint16, ldr, pairs int) { panic(noAssembly) }\n\n")
 		b.WriteString("const noAssembly = \"kernels: this build has no assembly\"\n")
 	}
 	return []byte(b.String())

@@ -44,4 +44,8 @@ func TestEVEX(t *testing.T) {
 			t.Errorf("opcode %x of %d, %d, %d: %s, want %s", c.opcode, c.reg, c.vvvv, c.rm, got, c.want)
 		}
 	}
+	want := "LONG $0x201e9262; WORD $0xf852" // vdpbf16ps %ymm24,%ymm28,%ymm7
+	if got := evex(1, prefixF3, 0x52, 7, 28, 24); got != want {
+		t.Errorf("256 bits: %s, want %s", got, want)
+	}
 }

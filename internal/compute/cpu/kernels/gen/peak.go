@@ -17,6 +17,20 @@ peakFMA runs n times 12 independent FMAs of 8 float32.`, "n int")
 	f.op("JNE  loop")
 	f.end()
 
+	fn = f.begin("peakFMA512", "", `
+peakFMA512 runs n times 12 independent FMAs of 16 float32.`, "n int")
+	f.load(fn, "n", "CX")
+	for i := range 32 {
+		f.op("VPXORD Z%d, Z%d, Z%d", i, i, i)
+	}
+	f.label("loop")
+	for i := range 12 {
+		f.op("VFMADD231PS Z30, Z31, Z%d", i)
+	}
+	f.op("DECQ CX")
+	f.op("JNE  loop")
+	f.end()
+
 	fn = f.begin("peakDP", "", `
 peakDP runs n times 24 independent VDPBF16PS of 16 pairs.`, "n int")
 	f.load(fn, "n", "CX")

@@ -5,31 +5,89 @@ import (
 	"strings"
 )
 
-// A tile is rows x vectors accumulators that stay in registers over the whole inner loop. The tables say which heights
-// exist for which number of columns. Wide, low tiles are for few rows, where reading B in one stream is the work.
-var (
-	pairShapes = []shape{{1, 12, 16}, {1, 12, 32}}           // VDPBF16PS, 16 columns a vector
-	wideShapes = []shape{{1, 6, 16}, {1, 3, 32}}             // FMA on bfloat16 panels, 8 columns a vector
-	f32Shapes  = []shape{{1, 12, 8}, {1, 6, 16}, {1, 3, 32}} // FMA on float32 rows, 8 columns a vector
-)
+// A tile is rows x vectors accumulators that stay in registers over the whole inner loop. The table says which kinds
+// exist, in which heights for which number of columns. Wide, low tiles are for few rows, where reading B in one stream
+// is the work.
+var tileKinds = []tileKind{
+	{"pairTile", "dp", "VDPBF16PS on pairs", []shape{{1, 12, 8}, {1, 12, 16}, {1, 12, 32}}, (*file).pairTile},
+	{"wideTile", "wide", "FMA on bfloat16 panels", []shape{{1, 12, 8}, {1, 6, 16}, {1, 3, 32}}, (*file).wideTile},
+	{"wideTile512", "widez", "the same with AVX-512", []shape{{1, 12, 8}, {1, 12, 16}, {1, 12, 32}}, (*file).wideTile512},
+	{"float32Tile", "f32r", "FMA on float32 rows", []shape{{1, 12, 8}, {1, 6, 16}, {1, 3, 32}}, (*file).f32Tile},
+	{"edgeTile", "f32e", "the same, where less than 8 columns exist", []shape{{1, 12, 8}}, (*file).edgeTile},
+	{"float32Tile512", "f32z", "the same with AVX-512", []shape{{1, 12, 8}, {1, 12, 16}, {1, 12, 32}}, (*file).f32Tile512},
+}
+
+// tileKind is a kind of tiles: its constant in the package, the prefix of its functions, and what writes one of them.
+type tileKind struct {
+	kind, prefix, about string
+	shapes              []shape
+	write               func(f *file, name string, rows, cols int)
+}
 
 type shape struct{ low, high, cols int }
 
-// tiles is a file of the tiles of all shapes.
-func tiles(name string, shapes []shape, tile func(f *file, rows, cols int)) *file {
-	f := &file{name: name}
-	for _, s := range shapes {
-		for r := s.low; r <= s.high; r++ {
-			tile(f, r, s.cols)
+// tileFiles are the files of all kinds of tiles.
+func tileFiles() []*file {
+	var files []*file
+	for _, k := range tileKinds {
+		f := &file{name: "tiles_" + k.prefix}
+		for _, s := range k.shapes {
+			for r := s.low; r <= s.high; r++ {
+				k.write(f, fmt.Sprintf("%s%dx%d", k.prefix, r, s.cols), r, s.cols)
+			}
+		}
+		files = append(files, f)
+	}
+	return files
+}
+
+// tileDispatch is the Go file that calls a tile by its kind, width and height.
+func tileDispatch(arch string, kinds []tileKind, files []*file) []byte {
+	var b strings.Builder
+	fmt.Fprintf(&b, `%s//go:build %s && !noasm
+
+package kernels
+
+const noTile = "kernels: no such tile"
+
+// run runs t.tiles tiles of that many rows and columns.
+func (t *tile) run(rows, cols int) {
+	switch t.kind {
+`, header, arch)
+	for _, k := range kinds {
+		fmt.Fprintf(&b, "case %s: // %s\nt.%sRun(rows, cols)\n", k.kind, k.about, k.kind)
+	}
+	b.WriteString("default:\npanic(noTile)\n}\n}\n")
+	for _, k := range kinds {
+		fmt.Fprintf(&b, "\nfunc (t *tile) %sRun(rows, cols int) {\nswitch cols {\n", k.kind)
+		for _, s := range k.shapes {
+			fmt.Fprintf(&b, "case %d:\nswitch rows {\n", s.cols)
+			for r := s.low; r <= s.high; r++ {
+				fmt.Fprintf(&b, "case %d:\n%s%dx%d(t)\n", r, k.prefix, r, s.cols)
+			}
+			b.WriteString("default:\npanic(noTile)\n}\n")
+		}
+		b.WriteString("default:\npanic(noTile)\n}\n}\n\n")
+	}
+	for _, f := range files {
+		for _, fn := range f.fns {
+			b.WriteString(fn.prototype())
 		}
 	}
-	return f
+	return []byte(b.String())
+}
+
+// noTiles is the Go file of builds that have none.
+func noTiles() []byte {
+	return []byte(header + "//go:build !amd64 || noasm\n\npackage kernels\n\nfunc (t *tile) run(rows, cols int) { panic(noAssembly) }\n")
 }
 
 // Registers of all tiles. Rows of A are addressed from every third row with index R9.
 //
 //	DX C   R8 its stride   SI R10 R12 R15 rows 0 3 6 9 of A   R9 their stride
 //	DI B   R11 stride of float32 B between k    CX k   BX tiles left   R14 the tile   R13 scratch
+//
+// Where the last vector of a row may be cut off, K1 or Y15 says which of its columns exist.
 var aBase = []string{"SI", "R10", "R12", "R15"}
 
 // aRow is row r of A, off bytes after the offset of a step.
@@ -52,10 +110,61 @@ type tileLoop struct {
 	aBytes, bBytes int // of a step
 	step           func()
 	advance        func(n int)
+	mask           maskKind
 	start          func() // after the pointers are set
 }
 
-func (f *file) tile(t tileLoop) {
+// maskKind says how a tile passes over columns that do not exist.
+type maskKind int
+
+const (
+	whole   maskKind = iota // all exist
+	maskYMM                 // AVX2: Y15
+	maskK                   // AVX-512: K1
+)
+
+// load and store move vector v of a row of C or of float32 B.
+func (t *tileLoop) load(f *file, v int, from string, reg int) {
+	switch {
+	case v+1 < t.vectors || t.mask == whole:
+		f.op("VMOVUPS %s, %s%d", from, t.reg, reg)
+	case t.mask == maskYMM:
+		f.op("VMASKMOVPS %s, Y15, Y%d", from, reg)
+	default:
+		f.op("VMOVUPS.Z %s, K1, %s%d", from, t.reg, reg)
+	}
+}
+
+func (t *tileLoop) store(f *file, v, reg int, to string) {
+	switch {
+	case v+1 < t.vectors || t.mask == whole:
+		f.op("VMOVUPS %s%d, %s", t.reg, reg, to)
+	case t.mask == maskYMM:
+		f.op("VMASKMOVPS Y%d, Y15, %s", reg, to)
+	default:
+		f.op("VMOVUPS %s%d, K1, %s", t.reg, reg, to)
+	}
+}
+
+// setMask makes the mask of t.last columns.
+func (t *tileLoop) setMask(f *file) {
+	switch t.mask {
+	case maskYMM:
+		f.needMask()
+		f.op("LEAQ restMask<>+32(SB), AX")
+		f.op("MOVQ tile_last(R14), CX")
+		f.op("SHLQ $2, CX")
+		f.op("SUBQ CX, AX")
+		f.op("VMOVDQU (AX), Y15")
+	case maskK:
+		f.op("MOVQ  tile_last(R14), CX")
+		f.op("MOVL  $-1, AX")
+		f.op("BZHIL CX, AX, AX")
+		f.op("KMOVW AX, K1")
+	}
+}
+
+func (f *file) tile(t *tileLoop) {
 	step := strings.ToUpper(t.name) + "_STEP"
 	f.macro(step+"(a, b)", t.step)
 	f.begin(t.name, "", t.doc, "t *tile")
@@ -64,6 +173,7 @@ func (f *file) tile(t tileLoop) {
 	f.op("MOVQ tile_ldc(R14), R8")
 	f.op("MOVQ tile_tiles(R14), BX")
 	f.op("MOVQ tile_c(R14), DX")
+	t.setMask(f)
 	f.label("tile")
 	f.op("MOVQ tile_a(R14), SI")
 	f.op("ADDQ tile_skip(R14), SI")
@@ -82,7 +192,7 @@ func (f *file) tile(t tileLoop) {
 	f.op("JEQ  zero")
 	for r := range t.rows {
 		for v := range t.vectors {
-			f.op("VMOVUPS %d(R13), %s%d", v*t.width, t.reg, r*t.vectors+v)
+			t.load(f, v, fmt.Sprintf("%d(R13)", v*t.width), r*t.vectors+v)
 		}
 		if r+1 < t.rows {
 			f.op("ADDQ R8, R13")
@@ -127,7 +237,7 @@ func (f *file) tile(t tileLoop) {
 	f.label("store")
 	for r := range t.rows {
 		for v := range t.vectors {
-			f.op("VMOVUPS %s%d, %d(DX)", t.reg, r*t.vectors+v, v*t.width)
+			t.store(f, v, r*t.vectors+v, fmt.Sprintf("%d(DX)", v*t.width))
 		}
 		f.op("ADDQ R8, DX")
 	}
@@ -139,32 +249,34 @@ func (f *file) tile(t tileLoop) {
 }
 
 // pairTile multiplies pairs of bfloat16 (AVX-512 BF16).
-func (f *file) pairTile(rows, cols int) {
-	nz := cols / 16
-	f.tile(tileLoop{
-		name: fmt.Sprintf("dp%dx%d", rows, cols),
-		doc: fmt.Sprintf(`dp%[1]dx%[2]d is a tile of %[1]d rows and %[2]d columns of bfloat16 pairs, for every tile:
+func (f *file) pairTile(name string, rows, cols int) {
+	t := tile512(cols)
+	t.name, t.rows, t.unroll, t.aBytes, t.bBytes = name, rows, 4, 4, 128
+	t.doc = name + fmt.Sprintf(` is a tile of %[1]d rows and %[2]d columns of bfloat16 pairs, for every tile:
 
 	for k := range t.k {
 		for r, j := range %[1]d, %[2]d {
 			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
 		}
-	}`, rows, cols),
-		rows: rows, vectors: nz, reg: "Z", width: 64, unroll: 4, aBytes: 4, bBytes: 128,
-		step: func() {
-			for v := range nz {
-				f.op("VMOVUPS b+%d(DI), Z%d", 64*v, 24+v)
-			}
-			for r := range rows {
-				a := 28 + r%4
-				f.op("VPBROADCASTD %s, Z%d", aRow(r, 0), a)
-				for v := range nz {
-					f.vdpbf16ps(24+v, a, r*nz+v)
+	}`, rows, cols)
+	t.advance = func(n int) { f.advanceRows(rows, 4*n); f.op("ADDQ $%d, DI", 128*n) }
+	t.step = func() {
+		for v := range t.vectors {
+			f.op("VMOVUPS b+%d(DI), %s%d", 64*v, t.reg, 24+v)
+		}
+		for r := range rows {
+			a := 28 + r%4
+			f.op("VPBROADCASTD %s, %s%d", aRow(r, 0), t.reg, a)
+			for v := range t.vectors {
+				if t.reg == "Y" {
+					f.vdpbf16ps256(24, a, r)
+				} else {
+					f.vdpbf16ps(24+v, a, r*t.vectors+v)
 				}
 			}
-		},
-		advance: func(n int) { f.advanceRows(rows, 4*n); f.op("ADDQ $%d, DI", 128*n) },
-	})
+		}
+	}
+	f.tile(t)
 }
 
 // ahead is how many bytes before their use panels are fetched.
@@ -174,147 +286,4 @@ func (f *file) advanceRows(rows, bytes int) {
 	for i := 0; 3*i < rows; i++ {
 		f.op("ADDQ $%d, %s", bytes, aBase[i])
 	}
-}
-
-// wideTile multiplies float32 rows with bfloat16 panels widened in registers (AVX2, FMA).
-func (f *file) wideTile(rows, cols int) {
-	nv := cols / 8
-	t := tileLoop{
-		name: fmt.Sprintf("wide%dx%d", rows, cols),
-		doc: fmt.Sprintf(`wide%[1]dx%[2]d is a tile of %[1]d rows and %[2]d columns, float32 times bfloat16 pairs, for every tile:
-
-	for k := range t.k {
-		for r, j := range %[1]d, %[2]d {
-			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-		}
-	}`, rows, cols),
-		rows: rows, vectors: nv, reg: "Y", width: 32, unroll: 4, aBytes: 8, bBytes: 128,
-		advance: func(n int) { f.advanceRows(rows, 8*n); f.op("ADDQ $%d, DI", 128*n) },
-	}
-	mask := rows*nv+rows+2 <= 16 || nv == 2 // is there a register for it?
-	if mask {
-		t.start = func() {
-			f.op("VPCMPEQD Y15, Y15, Y15")
-			f.op("VPSLLD $16, Y15, Y15")
-		}
-	}
-	// widen puts the even or the odd elements of a vector of pairs into a register.
-	widen := func(v, odd, reg int) {
-		switch b := fmt.Sprintf("b+%d(DI)", 32*v); {
-		case odd == 0:
-			f.op("VMOVUPS %s, Y%d", b, reg)
-			f.op("VPSLLD $16, Y%d, Y%d", reg, reg)
-		case mask:
-			f.op("VPAND %s, Y15, Y%d", b, reg)
-		default:
-			f.op("VMOVUPS %s, Y%d", b, reg)
-			f.op("VPSRLD $16, Y%d, Y%d", reg, reg)
-			f.op("VPSLLD $16, Y%d, Y%d", reg, reg)
-		}
-	}
-	t.step = func() {
-		for odd := range 2 {
-			if nv == 2 {
-				if odd == 0 {
-					f.op("PREFETCHT0 b+%d(DI)", ahead)
-					f.op("PREFETCHT0 b+%d(DI)", ahead+64)
-				}
-				widen(0, odd, 12)
-				widen(1, odd, 13)
-				for r := range rows {
-					f.op("VBROADCASTSS %s, Y14", aRow(r, 4*odd))
-					f.op("VFMADD231PS Y12, Y14, Y%d", 2*r)
-					f.op("VFMADD231PS Y13, Y14, Y%d", 2*r+1)
-				}
-				continue
-			}
-			a := rows * nv
-			for r := range rows {
-				f.op("VBROADCASTSS %s, Y%d", aRow(r, 4*odd), a+r)
-			}
-			b := []int{a + rows, a + rows}
-			if b[0]+1 < 15 {
-				b[1]++
-			}
-			for v := range nv {
-				if odd == 0 && v%2 == 0 {
-					f.op("PREFETCHT0 b+%d(DI)", ahead+32*v)
-				}
-				widen(v, odd, b[v%2])
-				for r := range rows {
-					f.op("VFMADD231PS Y%d, Y%d, Y%d", b[v%2], a+r, r*nv+v)
-				}
-			}
-		}
-	}
-	f.tile(t)
-}
-
-// f32Tile multiplies float32 with float32, both with free strides (AVX2, FMA). AX is the stride of A in k.
-func (f *file) f32Tile(rows, cols int) {
-	nv := cols / 8
-	f.tile(tileLoop{
-		name: fmt.Sprintf("f32r%dx%d", rows, cols),
-		doc: fmt.Sprintf(`f32r%[1]dx%[2]d is a tile of %[1]d rows and %[2]d columns of float32, for every tile:
-
-	for k := range t.k {
-		for r, j := range %[1]d, %[2]d {
-			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-		}
-	}`, rows, cols),
-		rows: rows, vectors: nv, reg: "Y", width: 32, unroll: 2,
-		start: func() {
-			f.op("MOVQ tile_ka(R14), AX")
-			f.op("MOVQ tile_ldb(R14), R11")
-		},
-		advance: func(int) {}, // a part of the step, as the strides are in registers
-		step: func() {
-			a := rows * nv
-			if nv <= 2 {
-				for v := range nv {
-					f.op("VMOVUPS b+%d(DI), Y%d", 32*v, 12+v)
-				}
-				for r := range rows {
-					f.op("VBROADCASTSS %s, Y%d", aRow(r, 0), 14)
-					for v := range nv {
-						f.op("VFMADD231PS Y%d, Y%d, Y%d", 12+v, 14, r*nv+v)
-					}
-				}
-			} else {
-				for r := range rows {
-					f.op("VBROADCASTSS %s, Y%d", aRow(r, 0), a+r)
-				}
-				for v := range nv {
-					f.op("VMOVUPS b+%d(DI), Y15", 32*v)
-					for r := range rows {
-						f.op("VFMADD231PS Y15, Y%d, Y%d", a+r, r*nv+v)
-					}
-				}
-			}
-			for i := 0; 3*i < rows; i++ {
-				f.op("ADDQ AX, %s", aBase[i])
-			}
-			f.op("ADDQ R11, DI")
-		},
-	})
-}
-
-// tileDispatch is the Go file that calls a tile by its height and width.
-func tileDispatch() []byte {
-	var b strings.Builder
-	b.WriteString(header + "//go:build amd64 && !noasm\n\npackage kernels\n")
-	for _, k := range []struct {
-		kind   string
-		shapes []shape
-	}{{"DP", pairShapes}, {"Wide", wideShapes}, {"F32r", f32Shapes}} {
-		fmt.Fprintf(&b, "\n// run%[1]s calls the tile of that many rows and columns.\nfunc run%[1]s(t *tile, rows, cols int) {\nswitch cols<<8 | rows {\n", k.kind)
-		for _, s := range k.shapes {
-			for r := s.low; r <= s.high; r++ {
-				fmt.Fprintf(&b, "case %d<<8 | %d:\n%s%dx%d(t)\n", s.cols, r, strings.ToLower(k.kind), r, s.cols)
-			}
-		}
-		b.WriteString("default:\npanic(\"kernels: no such tile\")\n}\n}\n")
-	}
-	return []byte(b.String())
 }

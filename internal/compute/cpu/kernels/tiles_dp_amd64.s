@@ -5,6 +5,18 @@
 #include "textflag.h"
 #include "go_asm.h"
 
+#define VDPBF16PS_Y24_Y28_Y0 LONG $0x201e9262; WORD $0xc052
+#define VDPBF16PS_Y24_Y29_Y1 LONG $0x20169262; WORD $0xc852
+#define VDPBF16PS_Y24_Y30_Y2 LONG $0x200e9262; WORD $0xd052
+#define VDPBF16PS_Y24_Y31_Y3 LONG $0x20069262; WORD $0xd852
+#define VDPBF16PS_Y24_Y28_Y4 LONG $0x201e9262; WORD $0xe052
+#define VDPBF16PS_Y24_Y29_Y5 LONG $0x20169262; WORD $0xe852
+#define VDPBF16PS_Y24_Y30_Y6 LONG $0x200e9262; WORD $0xf052
+#define VDPBF16PS_Y24_Y31_Y7 LONG $0x20069262; WORD $0xf852
+#define VDPBF16PS_Y24_Y28_Y8 LONG $0x201e1262; WORD $0xc052
+#define VDPBF16PS_Y24_Y29_Y9 LONG $0x20161262; WORD $0xc852
+#define VDPBF16PS_Y24_Y30_Y10 LONG $0x200e1262; WORD $0xd052
+#define VDPBF16PS_Y24_Y31_Y11 LONG $0x20061262; WORD $0xd852
 #define VDPBF16PS_Z24_Z28_Z0 LONG $0x401e9262; WORD $0xc052
 #define VDPBF16PS_Z24_Z29_Z1 LONG $0x40169262; WORD $0xc852
 #define VDPBF16PS_Z24_Z30_Z2 LONG $0x400e9262; WORD $0xd052
@@ -40,6 +52,1479 @@
 #define VDPBF16PS_Z24_Z31_Z22 LONG $0x40068262; WORD $0xf052
 #define VDPBF16PS_Z25_Z31_Z23 LONG $0x40068262; WORD $0xf952
 
+#define DP1X8_STEP(a, b) \
+	VMOVUPS b+0(DI), Y24; \
+	VPBROADCASTD a+0(SI), Y28; \
+	VDPBF16PS_Y24_Y28_Y0
+
+// dp1x8 is a tile of 1 rows and 8 columns of bfloat16 pairs, for every tile:
+//
+// 	for k := range t.k {
+// 		for r, j := range 1, 8 {
+// 			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+// 		}
+// 	}
+// func dp1x8(t *tile)
+TEXT ·dp1x8(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), R14
+	MOVQ tile_lda(R14), R9
+	MOVQ tile_ldc(R14), R8
+	MOVQ tile_tiles(R14), BX
+	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
+tile:
+	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
+	MOVQ tile_b(R14), DI
+	MOVQ DX, R13
+	CMPQ tile_acc(R14), $0
+	JEQ  zero
+	VMOVUPS.Z 0(R13), K1, Y0
+	JMP  begin
+zero:
+	PREFETCHT0 (R13)
+	VXORPS Y0, Y0, Y0
+begin:
+	MOVQ tile_k(R14), CX
+	SUBQ $4, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	DP1X8_STEP(0, 0)
+	DP1X8_STEP(4, 128)
+	DP1X8_STEP(8, 256)
+	DP1X8_STEP(12, 384)
+	ADDQ $16, SI
+	ADDQ $512, DI
+	SUBQ $4, CX
+	JGE  loop
+rest:
+	ADDQ $4, CX
+	JEQ  store
+single:
+	DP1X8_STEP(0, 0)
+	ADDQ $4, SI
+	ADDQ $128, DI
+	DECQ CX
+	JNE  single
+store:
+	VMOVUPS Y0, K1, 0(DX)
+	ADDQ R8, DX
+	IMUL3Q $1, R9, R13
+	ADDQ R13, tile_skip(R14)
+	DECQ BX
+	JNE  tile
+	VZEROUPPER
+	RET
+
+#define DP2X8_STEP(a, b) \
+	VMOVUPS b+0(DI), Y24; \
+	VPBROADCASTD a+0(SI), Y28; \
+	VDPBF16PS_Y24_Y28_Y0; \
+	VPBROADCASTD a+0(SI)(R9*1), Y29; \
+	VDPBF16PS_Y24_Y29_Y1
+
+// dp2x8 is a tile of 2 rows and 8 columns of bfloat16 pairs, for every tile:
+//
+// 	for k := range t.k {
+// 		for r, j := range 2, 8 {
+// 			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+// 		}
+// 	}
+// func dp2x8(t *tile)
+TEXT ·dp2x8(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), R14
+	MOVQ tile_lda(R14), R9
+	MOVQ tile_ldc(R14), R8
+	MOVQ tile_tiles(R14), BX
+	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
+tile:
+	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
+	MOVQ tile_b(R14), DI
+	MOVQ DX, R13
+	CMPQ tile_acc(R14), $0
+	JEQ  zero
+	VMOVUPS.Z 0(R13), K1, Y0
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y1
+	JMP  begin
+zero:
+	PREFETCHT0 (R13)
+	VXORPS Y0, Y0, Y0
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y1, Y1, Y1
+begin:
+	MOVQ tile_k(R14), CX
+	SUBQ $4, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	DP2X8_STEP(0, 0)
+	DP2X8_STEP(4, 128)
+	DP2X8_STEP(8, 256)
+	DP2X8_STEP(12, 384)
+	ADDQ $16, SI
+	ADDQ $512, DI
+	SUBQ $4, CX
+	JGE  loop
+rest:
+	ADDQ $4, CX
+	JEQ  store
+single:
+	DP2X8_STEP(0, 0)
+	ADDQ $4, SI
+	ADDQ $128, DI
+	DECQ CX
+	JNE  single
+store:
+	VMOVUPS Y0, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y1, K1, 0(DX)
+	ADDQ R8, DX
+	IMUL3Q $2, R9, R13
+	ADDQ R13, tile_skip(R14)
+	DECQ BX
+	JNE  tile
+	VZEROUPPER
+	RET
+
+#define DP3X8_STEP(a, b) \
+	VMOVUPS b+0(DI), Y24; \
+	VPBROADCASTD a+0(SI), Y28; \
+	VDPBF16PS_Y24_Y28_Y0; \
+	VPBROADCASTD a+0(SI)(R9*1), Y29; \
+	VDPBF16PS_Y24_Y29_Y1; \
+	VPBROADCASTD a+0(SI)(R9*2), Y30; \
+	VDPBF16PS_Y24_Y30_Y2
+
+// dp3x8 is a tile of 3 rows and 8 columns of bfloat16 pairs, for every tile:
+//
+// 	for k := range t.k {
+// 		for r, j := range 3, 8 {
+// 			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+// 		}
+// 	}
+// func dp3x8(t *tile)
+TEXT ·dp3x8(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), R14
+	MOVQ tile_lda(R14), R9
+	MOVQ tile_ldc(R14), R8
+	MOVQ tile_tiles(R14), BX
+	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
+tile:
+	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
+	MOVQ tile_b(R14), DI
+	MOVQ DX, R13
+	CMPQ tile_acc(R14), $0
+	JEQ  zero
+	VMOVUPS.Z 0(R13), K1, Y0
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y1
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y2
+	JMP  begin
+zero:
+	PREFETCHT0 (R13)
+	VXORPS Y0, Y0, Y0
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y1, Y1, Y1
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y2, Y2, Y2
+begin:
+	MOVQ tile_k(R14), CX
+	SUBQ $4, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	DP3X8_STEP(0, 0)
+	DP3X8_STEP(4, 128)
+	DP3X8_STEP(8, 256)
+	DP3X8_STEP(12, 384)
+	ADDQ $16, SI
+	ADDQ $512, DI
+	SUBQ $4, CX
+	JGE  loop
+rest:
+	ADDQ $4, CX
+	JEQ  store
+single:
+	DP3X8_STEP(0, 0)
+	ADDQ $4, SI
+	ADDQ $128, DI
+	DECQ CX
+	JNE  single
+store:
+	VMOVUPS Y0, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y1, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y2, K1, 0(DX)
+	ADDQ R8, DX
+	IMUL3Q $3, R9, R13
+	ADDQ R13, tile_skip(R14)
+	DECQ BX
+	JNE  tile
+	VZEROUPPER
+	RET
+
+#define DP4X8_STEP(a, b) \
+	VMOVUPS b+0(DI), Y24; \
+	VPBROADCASTD a+0(SI), Y28; \
+	VDPBF16PS_Y24_Y28_Y0; \
+	VPBROADCASTD a+0(SI)(R9*1), Y29; \
+	VDPBF16PS_Y24_Y29_Y1; \
+	VPBROADCASTD a+0(SI)(R9*2), Y30; \
+	VDPBF16PS_Y24_Y30_Y2; \
+	VPBROADCASTD a+0(R10), Y31; \
+	VDPBF16PS_Y24_Y31_Y3
+
+// dp4x8 is a tile of 4 rows and 8 columns of bfloat16 pairs, for every tile:
+//
+// 	for k := range t.k {
+// 		for r, j := range 4, 8 {
+// 			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+// 		}
+// 	}
+// func dp4x8(t *tile)
+TEXT ·dp4x8(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), R14
+	MOVQ tile_lda(R14), R9
+	MOVQ tile_ldc(R14), R8
+	MOVQ tile_tiles(R14), BX
+	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
+tile:
+	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
+	LEAQ (R9)(R9*2), R13
+	LEAQ (SI)(R13*1), R10
+	MOVQ tile_b(R14), DI
+	MOVQ DX, R13
+	CMPQ tile_acc(R14), $0
+	JEQ  zero
+	VMOVUPS.Z 0(R13), K1, Y0
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y1
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y2
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y3
+	JMP  begin
+zero:
+	PREFETCHT0 (R13)
+	VXORPS Y0, Y0, Y0
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y1, Y1, Y1
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y2, Y2, Y2
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y3, Y3, Y3
+begin:
+	MOVQ tile_k(R14), CX
+	SUBQ $4, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	DP4X8_STEP(0, 0)
+	DP4X8_STEP(4, 128)
+	DP4X8_STEP(8, 256)
+	DP4X8_STEP(12, 384)
+	ADDQ $16, SI
+	ADDQ $16, R10
+	ADDQ $512, DI
+	SUBQ $4, CX
+	JGE  loop
+rest:
+	ADDQ $4, CX
+	JEQ  store
+single:
+	DP4X8_STEP(0, 0)
+	ADDQ $4, SI
+	ADDQ $4, R10
+	ADDQ $128, DI
+	DECQ CX
+	JNE  single
+store:
+	VMOVUPS Y0, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y1, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y2, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y3, K1, 0(DX)
+	ADDQ R8, DX
+	IMUL3Q $4, R9, R13
+	ADDQ R13, tile_skip(R14)
+	DECQ BX
+	JNE  tile
+	VZEROUPPER
+	RET
+
+#define DP5X8_STEP(a, b) \
+	VMOVUPS b+0(DI), Y24; \
+	VPBROADCASTD a+0(SI), Y28; \
+	VDPBF16PS_Y24_Y28_Y0; \
+	VPBROADCASTD a+0(SI)(R9*1), Y29; \
+	VDPBF16PS_Y24_Y29_Y1; \
+	VPBROADCASTD a+0(SI)(R9*2), Y30; \
+	VDPBF16PS_Y24_Y30_Y2; \
+	VPBROADCASTD a+0(R10), Y31; \
+	VDPBF16PS_Y24_Y31_Y3; \
+	VPBROADCASTD a+0(R10)(R9*1), Y28; \
+	VDPBF16PS_Y24_Y28_Y4
+
+// dp5x8 is a tile of 5 rows and 8 columns of bfloat16 pairs, for every tile:
+//
+// 	for k := range t.k {
+// 		for r, j := range 5, 8 {
+// 			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+// 		}
+// 	}
+// func dp5x8(t *tile)
+TEXT ·dp5x8(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), R14
+	MOVQ tile_lda(R14), R9
+	MOVQ tile_ldc(R14), R8
+	MOVQ tile_tiles(R14), BX
+	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
+tile:
+	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
+	LEAQ (R9)(R9*2), R13
+	LEAQ (SI)(R13*1), R10
+	MOVQ tile_b(R14), DI
+	MOVQ DX, R13
+	CMPQ tile_acc(R14), $0
+	JEQ  zero
+	VMOVUPS.Z 0(R13), K1, Y0
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y1
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y2
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y3
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y4
+	JMP  begin
+zero:
+	PREFETCHT0 (R13)
+	VXORPS Y0, Y0, Y0
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y1, Y1, Y1
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y2, Y2, Y2
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y3, Y3, Y3
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y4, Y4, Y4
+begin:
+	MOVQ tile_k(R14), CX
+	SUBQ $4, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	DP5X8_STEP(0, 0)
+	DP5X8_STEP(4, 128)
+	DP5X8_STEP(8, 256)
+	DP5X8_STEP(12, 384)
+	ADDQ $16, SI
+	ADDQ $16, R10
+	ADDQ $512, DI
+	SUBQ $4, CX
+	JGE  loop
+rest:
+	ADDQ $4, CX
+	JEQ  store
+single:
+	DP5X8_STEP(0, 0)
+	ADDQ $4, SI
+	ADDQ $4, R10
+	ADDQ $128, DI
+	DECQ CX
+	JNE  single
+store:
+	VMOVUPS Y0, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y1, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y2, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y3, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y4, K1, 0(DX)
+	ADDQ R8, DX
+	IMUL3Q $5, R9, R13
+	ADDQ R13, tile_skip(R14)
+	DECQ BX
+	JNE  tile
+	VZEROUPPER
+	RET
+
+#define DP6X8_STEP(a, b) \
+	VMOVUPS b+0(DI), Y24; \
+	VPBROADCASTD a+0(SI), Y28; \
+	VDPBF16PS_Y24_Y28_Y0; \
+	VPBROADCASTD a+0(SI)(R9*1), Y29; \
+	VDPBF16PS_Y24_Y29_Y1; \
+	VPBROADCASTD a+0(SI)(R9*2), Y30; \
+	VDPBF16PS_Y24_Y30_Y2; \
+	VPBROADCASTD a+0(R10), Y31; \
+	VDPBF16PS_Y24_Y31_Y3; \
+	VPBROADCASTD a+0(R10)(R9*1), Y28; \
+	VDPBF16PS_Y24_Y28_Y4; \
+	VPBROADCASTD a+0(R10)(R9*2), Y29; \
+	VDPBF16PS_Y24_Y29_Y5
+
+// dp6x8 is a tile of 6 rows and 8 columns of bfloat16 pairs, for every tile:
+//
+// 	for k := range t.k {
+// 		for r, j := range 6, 8 {
+// 			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+// 		}
+// 	}
+// func dp6x8(t *tile)
+TEXT ·dp6x8(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), R14
+	MOVQ tile_lda(R14), R9
+	MOVQ tile_ldc(R14), R8
+	MOVQ tile_tiles(R14), BX
+	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
+tile:
+	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
+	LEAQ (R9)(R9*2), R13
+	LEAQ (SI)(R13*1), R10
+	MOVQ tile_b(R14), DI
+	MOVQ DX, R13
+	CMPQ tile_acc(R14), $0
+	JEQ  zero
+	VMOVUPS.Z 0(R13), K1, Y0
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y1
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y2
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y3
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y4
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y5
+	JMP  begin
+zero:
+	PREFETCHT0 (R13)
+	VXORPS Y0, Y0, Y0
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y1, Y1, Y1
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y2, Y2, Y2
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y3, Y3, Y3
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y4, Y4, Y4
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y5, Y5, Y5
+begin:
+	MOVQ tile_k(R14), CX
+	SUBQ $4, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	DP6X8_STEP(0, 0)
+	DP6X8_STEP(4, 128)
+	DP6X8_STEP(8, 256)
+	DP6X8_STEP(12, 384)
+	ADDQ $16, SI
+	ADDQ $16, R10
+	ADDQ $512, DI
+	SUBQ $4, CX
+	JGE  loop
+rest:
+	ADDQ $4, CX
+	JEQ  store
+single:
+	DP6X8_STEP(0, 0)
+	ADDQ $4, SI
+	ADDQ $4, R10
+	ADDQ $128, DI
+	DECQ CX
+	JNE  single
+store:
+	VMOVUPS Y0, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y1, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y2, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y3, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y4, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y5, K1, 0(DX)
+	ADDQ R8, DX
+	IMUL3Q $6, R9, R13
+	ADDQ R13, tile_skip(R14)
+	DECQ BX
+	JNE  tile
+	VZEROUPPER
+	RET
+
+#define DP7X8_STEP(a, b) \
+	VMOVUPS b+0(DI), Y24; \
+	VPBROADCASTD a+0(SI), Y28; \
+	VDPBF16PS_Y24_Y28_Y0; \
+	VPBROADCASTD a+0(SI)(R9*1), Y29; \
+	VDPBF16PS_Y24_Y29_Y1; \
+	VPBROADCASTD a+0(SI)(R9*2), Y30; \
+	VDPBF16PS_Y24_Y30_Y2; \
+	VPBROADCASTD a+0(R10), Y31; \
+	VDPBF16PS_Y24_Y31_Y3; \
+	VPBROADCASTD a+0(R10)(R9*1), Y28; \
+	VDPBF16PS_Y24_Y28_Y4; \
+	VPBROADCASTD a+0(R10)(R9*2), Y29; \
+	VDPBF16PS_Y24_Y29_Y5; \
+	VPBROADCASTD a+0(R12), Y30; \
+	VDPBF16PS_Y24_Y30_Y6
+
+// dp7x8 is a tile of 7 rows and 8 columns of bfloat16 pairs, for every tile:
+//
+// 	for k := range t.k {
+// 		for r, j := range 7, 8 {
+// 			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+// 		}
+// 	}
+// func dp7x8(t *tile)
+TEXT ·dp7x8(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), R14
+	MOVQ tile_lda(R14), R9
+	MOVQ tile_ldc(R14), R8
+	MOVQ tile_tiles(R14), BX
+	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
+tile:
+	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
+	LEAQ (R9)(R9*2), R13
+	LEAQ (SI)(R13*1), R10
+	LEAQ (R10)(R13*1), R12
+	MOVQ tile_b(R14), DI
+	MOVQ DX, R13
+	CMPQ tile_acc(R14), $0
+	JEQ  zero
+	VMOVUPS.Z 0(R13), K1, Y0
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y1
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y2
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y3
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y4
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y5
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y6
+	JMP  begin
+zero:
+	PREFETCHT0 (R13)
+	VXORPS Y0, Y0, Y0
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y1, Y1, Y1
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y2, Y2, Y2
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y3, Y3, Y3
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y4, Y4, Y4
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y5, Y5, Y5
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y6, Y6, Y6
+begin:
+	MOVQ tile_k(R14), CX
+	SUBQ $4, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	DP7X8_STEP(0, 0)
+	DP7X8_STEP(4, 128)
+	DP7X8_STEP(8, 256)
+	DP7X8_STEP(12, 384)
+	ADDQ $16, SI
+	ADDQ $16, R10
+	ADDQ $16, R12
+	ADDQ $512, DI
+	SUBQ $4, CX
+	JGE  loop
+rest:
+	ADDQ $4, CX
+	JEQ  store
+single:
+	DP7X8_STEP(0, 0)
+	ADDQ $4, SI
+	ADDQ $4, R10
+	ADDQ $4, R12
+	ADDQ $128, DI
+	DECQ CX
+	JNE  single
+store:
+	VMOVUPS Y0, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y1, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y2, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y3, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y4, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y5, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y6, K1, 0(DX)
+	ADDQ R8, DX
+	IMUL3Q $7, R9, R13
+	ADDQ R13, tile_skip(R14)
+	DECQ BX
+	JNE  tile
+	VZEROUPPER
+	RET
+
+#define DP8X8_STEP(a, b) \
+	VMOVUPS b+0(DI), Y24; \
+	VPBROADCASTD a+0(SI), Y28; \
+	VDPBF16PS_Y24_Y28_Y0; \
+	VPBROADCASTD a+0(SI)(R9*1), Y29; \
+	VDPBF16PS_Y24_Y29_Y1; \
+	VPBROADCASTD a+0(SI)(R9*2), Y30; \
+	VDPBF16PS_Y24_Y30_Y2; \
+	VPBROADCASTD a+0(R10), Y31; \
+	VDPBF16PS_Y24_Y31_Y3; \
+	VPBROADCASTD a+0(R10)(R9*1), Y28; \
+	VDPBF16PS_Y24_Y28_Y4; \
+	VPBROADCASTD a+0(R10)(R9*2), Y29; \
+	VDPBF16PS_Y24_Y29_Y5; \
+	VPBROADCASTD a+0(R12), Y30; \
+	VDPBF16PS_Y24_Y30_Y6; \
+	VPBROADCASTD a+0(R12)(R9*1), Y31; \
+	VDPBF16PS_Y24_Y31_Y7
+
+// dp8x8 is a tile of 8 rows and 8 columns of bfloat16 pairs, for every tile:
+//
+// 	for k := range t.k {
+// 		for r, j := range 8, 8 {
+// 			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+// 		}
+// 	}
+// func dp8x8(t *tile)
+TEXT ·dp8x8(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), R14
+	MOVQ tile_lda(R14), R9
+	MOVQ tile_ldc(R14), R8
+	MOVQ tile_tiles(R14), BX
+	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
+tile:
+	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
+	LEAQ (R9)(R9*2), R13
+	LEAQ (SI)(R13*1), R10
+	LEAQ (R10)(R13*1), R12
+	MOVQ tile_b(R14), DI
+	MOVQ DX, R13
+	CMPQ tile_acc(R14), $0
+	JEQ  zero
+	VMOVUPS.Z 0(R13), K1, Y0
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y1
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y2
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y3
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y4
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y5
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y6
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y7
+	JMP  begin
+zero:
+	PREFETCHT0 (R13)
+	VXORPS Y0, Y0, Y0
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y1, Y1, Y1
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y2, Y2, Y2
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y3, Y3, Y3
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y4, Y4, Y4
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y5, Y5, Y5
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y6, Y6, Y6
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y7, Y7, Y7
+begin:
+	MOVQ tile_k(R14), CX
+	SUBQ $4, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	DP8X8_STEP(0, 0)
+	DP8X8_STEP(4, 128)
+	DP8X8_STEP(8, 256)
+	DP8X8_STEP(12, 384)
+	ADDQ $16, SI
+	ADDQ $16, R10
+	ADDQ $16, R12
+	ADDQ $512, DI
+	SUBQ $4, CX
+	JGE  loop
+rest:
+	ADDQ $4, CX
+	JEQ  store
+single:
+	DP8X8_STEP(0, 0)
+	ADDQ $4, SI
+	ADDQ $4, R10
+	ADDQ $4, R12
+	ADDQ $128, DI
+	DECQ CX
+	JNE  single
+store:
+	VMOVUPS Y0, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y1, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y2, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y3, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y4, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y5, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y6, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y7, K1, 0(DX)
+	ADDQ R8, DX
+	IMUL3Q $8, R9, R13
+	ADDQ R13, tile_skip(R14)
+	DECQ BX
+	JNE  tile
+	VZEROUPPER
+	RET
+
+#define DP9X8_STEP(a, b) \
+	VMOVUPS b+0(DI), Y24; \
+	VPBROADCASTD a+0(SI), Y28; \
+	VDPBF16PS_Y24_Y28_Y0; \
+	VPBROADCASTD a+0(SI)(R9*1), Y29; \
+	VDPBF16PS_Y24_Y29_Y1; \
+	VPBROADCASTD a+0(SI)(R9*2), Y30; \
+	VDPBF16PS_Y24_Y30_Y2; \
+	VPBROADCASTD a+0(R10), Y31; \
+	VDPBF16PS_Y24_Y31_Y3; \
+	VPBROADCASTD a+0(R10)(R9*1), Y28; \
+	VDPBF16PS_Y24_Y28_Y4; \
+	VPBROADCASTD a+0(R10)(R9*2), Y29; \
+	VDPBF16PS_Y24_Y29_Y5; \
+	VPBROADCASTD a+0(R12), Y30; \
+	VDPBF16PS_Y24_Y30_Y6; \
+	VPBROADCASTD a+0(R12)(R9*1), Y31; \
+	VDPBF16PS_Y24_Y31_Y7; \
+	VPBROADCASTD a+0(R12)(R9*2), Y28; \
+	VDPBF16PS_Y24_Y28_Y8
+
+// dp9x8 is a tile of 9 rows and 8 columns of bfloat16 pairs, for every tile:
+//
+// 	for k := range t.k {
+// 		for r, j := range 9, 8 {
+// 			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+// 		}
+// 	}
+// func dp9x8(t *tile)
+TEXT ·dp9x8(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), R14
+	MOVQ tile_lda(R14), R9
+	MOVQ tile_ldc(R14), R8
+	MOVQ tile_tiles(R14), BX
+	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
+tile:
+	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
+	LEAQ (R9)(R9*2), R13
+	LEAQ (SI)(R13*1), R10
+	LEAQ (R10)(R13*1), R12
+	MOVQ tile_b(R14), DI
+	MOVQ DX, R13
+	CMPQ tile_acc(R14), $0
+	JEQ  zero
+	VMOVUPS.Z 0(R13), K1, Y0
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y1
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y2
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y3
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y4
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y5
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y6
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y7
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y8
+	JMP  begin
+zero:
+	PREFETCHT0 (R13)
+	VXORPS Y0, Y0, Y0
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y1, Y1, Y1
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y2, Y2, Y2
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y3, Y3, Y3
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y4, Y4, Y4
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y5, Y5, Y5
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y6, Y6, Y6
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y7, Y7, Y7
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y8, Y8, Y8
+begin:
+	MOVQ tile_k(R14), CX
+	SUBQ $4, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	DP9X8_STEP(0, 0)
+	DP9X8_STEP(4, 128)
+	DP9X8_STEP(8, 256)
+	DP9X8_STEP(12, 384)
+	ADDQ $16, SI
+	ADDQ $16, R10
+	ADDQ $16, R12
+	ADDQ $512, DI
+	SUBQ $4, CX
+	JGE  loop
+rest:
+	ADDQ $4, CX
+	JEQ  store
+single:
+	DP9X8_STEP(0, 0)
+	ADDQ $4, SI
+	ADDQ $4, R10
+	ADDQ $4, R12
+	ADDQ $128, DI
+	DECQ CX
+	JNE  single
+store:
+	VMOVUPS Y0, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y1, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y2, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y3, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y4, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y5, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y6, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y7, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y8, K1, 0(DX)
+	ADDQ R8, DX
+	IMUL3Q $9, R9, R13
+	ADDQ R13, tile_skip(R14)
+	DECQ BX
+	JNE  tile
+	VZEROUPPER
+	RET
+
+#define DP10X8_STEP(a, b) \
+	VMOVUPS b+0(DI), Y24; \
+	VPBROADCASTD a+0(SI), Y28; \
+	VDPBF16PS_Y24_Y28_Y0; \
+	VPBROADCASTD a+0(SI)(R9*1), Y29; \
+	VDPBF16PS_Y24_Y29_Y1; \
+	VPBROADCASTD a+0(SI)(R9*2), Y30; \
+	VDPBF16PS_Y24_Y30_Y2; \
+	VPBROADCASTD a+0(R10), Y31; \
+	VDPBF16PS_Y24_Y31_Y3; \
+	VPBROADCASTD a+0(R10)(R9*1), Y28; \
+	VDPBF16PS_Y24_Y28_Y4; \
+	VPBROADCASTD a+0(R10)(R9*2), Y29; \
+	VDPBF16PS_Y24_Y29_Y5; \
+	VPBROADCASTD a+0(R12), Y30; \
+	VDPBF16PS_Y24_Y30_Y6; \
+	VPBROADCASTD a+0(R12)(R9*1), Y31; \
+	VDPBF16PS_Y24_Y31_Y7; \
+	VPBROADCASTD a+0(R12)(R9*2), Y28; \
+	VDPBF16PS_Y24_Y28_Y8; \
+	VPBROADCASTD a+0(R15), Y29; \
+	VDPBF16PS_Y24_Y29_Y9
+
+// dp10x8 is a tile of 10 rows and 8 columns of bfloat16 pairs, for every tile:
+//
+// 	for k := range t.k {
+// 		for r, j := range 10, 8 {
+// 			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+// 		}
+// 	}
+// func dp10x8(t *tile)
+TEXT ·dp10x8(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), R14
+	MOVQ tile_lda(R14), R9
+	MOVQ tile_ldc(R14), R8
+	MOVQ tile_tiles(R14), BX
+	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
+tile:
+	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
+	LEAQ (R9)(R9*2), R13
+	LEAQ (SI)(R13*1), R10
+	LEAQ (R10)(R13*1), R12
+	LEAQ (R12)(R13*1), R15
+	MOVQ tile_b(R14), DI
+	MOVQ DX, R13
+	CMPQ tile_acc(R14), $0
+	JEQ  zero
+	VMOVUPS.Z 0(R13), K1, Y0
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y1
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y2
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y3
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y4
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y5
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y6
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y7
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y8
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y9
+	JMP  begin
+zero:
+	PREFETCHT0 (R13)
+	VXORPS Y0, Y0, Y0
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y1, Y1, Y1
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y2, Y2, Y2
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y3, Y3, Y3
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y4, Y4, Y4
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y5, Y5, Y5
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y6, Y6, Y6
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y7, Y7, Y7
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y8, Y8, Y8
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y9, Y9, Y9
+begin:
+	MOVQ tile_k(R14), CX
+	SUBQ $4, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	DP10X8_STEP(0, 0)
+	DP10X8_STEP(4, 128)
+	DP10X8_STEP(8, 256)
+	DP10X8_STEP(12, 384)
+	ADDQ $16, SI
+	ADDQ $16, R10
+	ADDQ $16, R12
+	ADDQ $16, R15
+	ADDQ $512, DI
+	SUBQ $4, CX
+	JGE  loop
+rest:
+	ADDQ $4, CX
+	JEQ  store
+single:
+	DP10X8_STEP(0, 0)
+	ADDQ $4, SI
+	ADDQ $4, R10
+	ADDQ $4, R12
+	ADDQ $4, R15
+	ADDQ $128, DI
+	DECQ CX
+	JNE  single
+store:
+	VMOVUPS Y0, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y1, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y2, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y3, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y4, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y5, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y6, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y7, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y8, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y9, K1, 0(DX)
+	ADDQ R8, DX
+	IMUL3Q $10, R9, R13
+	ADDQ R13, tile_skip(R14)
+	DECQ BX
+	JNE  tile
+	VZEROUPPER
+	RET
+
+#define DP11X8_STEP(a, b) \
+	VMOVUPS b+0(DI), Y24; \
+	VPBROADCASTD a+0(SI), Y28; \
+	VDPBF16PS_Y24_Y28_Y0; \
+	VPBROADCASTD a+0(SI)(R9*1), Y29; \
+	VDPBF16PS_Y24_Y29_Y1; \
+	VPBROADCASTD a+0(SI)(R9*2), Y30; \
+	VDPBF16PS_Y24_Y30_Y2; \
+	VPBROADCASTD a+0(R10), Y31; \
+	VDPBF16PS_Y24_Y31_Y3; \
+	VPBROADCASTD a+0(R10)(R9*1), Y28; \
+	VDPBF16PS_Y24_Y28_Y4; \
+	VPBROADCASTD a+0(R10)(R9*2), Y29; \
+	VDPBF16PS_Y24_Y29_Y5; \
+	VPBROADCASTD a+0(R12), Y30; \
+	VDPBF16PS_Y24_Y30_Y6; \
+	VPBROADCASTD a+0(R12)(R9*1), Y31; \
+	VDPBF16PS_Y24_Y31_Y7; \
+	VPBROADCASTD a+0(R12)(R9*2), Y28; \
+	VDPBF16PS_Y24_Y28_Y8; \
+	VPBROADCASTD a+0(R15), Y29; \
+	VDPBF16PS_Y24_Y29_Y9; \
+	VPBROADCASTD a+0(R15)(R9*1), Y30; \
+	VDPBF16PS_Y24_Y30_Y10
+
+// dp11x8 is a tile of 11 rows and 8 columns of bfloat16 pairs, for every tile:
+//
+// 	for k := range t.k {
+// 		for r, j := range 11, 8 {
+// 			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+// 		}
+// 	}
+// func dp11x8(t *tile)
+TEXT ·dp11x8(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), R14
+	MOVQ tile_lda(R14), R9
+	MOVQ tile_ldc(R14), R8
+	MOVQ tile_tiles(R14), BX
+	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
+tile:
+	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
+	LEAQ (R9)(R9*2), R13
+	LEAQ (SI)(R13*1), R10
+	LEAQ (R10)(R13*1), R12
+	LEAQ (R12)(R13*1), R15
+	MOVQ tile_b(R14), DI
+	MOVQ DX, R13
+	CMPQ tile_acc(R14), $0
+	JEQ  zero
+	VMOVUPS.Z 0(R13), K1, Y0
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y1
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y2
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y3
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y4
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y5
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y6
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y7
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y8
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y9
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y10
+	JMP  begin
+zero:
+	PREFETCHT0 (R13)
+	VXORPS Y0, Y0, Y0
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y1, Y1, Y1
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y2, Y2, Y2
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y3, Y3, Y3
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y4, Y4, Y4
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y5, Y5, Y5
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y6, Y6, Y6
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y7, Y7, Y7
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y8, Y8, Y8
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y9, Y9, Y9
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y10, Y10, Y10
+begin:
+	MOVQ tile_k(R14), CX
+	SUBQ $4, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	DP11X8_STEP(0, 0)
+	DP11X8_STEP(4, 128)
+	DP11X8_STEP(8, 256)
+	DP11X8_STEP(12, 384)
+	ADDQ $16, SI
+	ADDQ $16, R10
+	ADDQ $16, R12
+	ADDQ $16, R15
+	ADDQ $512, DI
+	SUBQ $4, CX
+	JGE  loop
+rest:
+	ADDQ $4, CX
+	JEQ  store
+single:
+	DP11X8_STEP(0, 0)
+	ADDQ $4, SI
+	ADDQ $4, R10
+	ADDQ $4, R12
+	ADDQ $4, R15
+	ADDQ $128, DI
+	DECQ CX
+	JNE  single
+store:
+	VMOVUPS Y0, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y1, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y2, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y3, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y4, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y5, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y6, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y7, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y8, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y9, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y10, K1, 0(DX)
+	ADDQ R8, DX
+	IMUL3Q $11, R9, R13
+	ADDQ R13, tile_skip(R14)
+	DECQ BX
+	JNE  tile
+	VZEROUPPER
+	RET
+
+#define DP12X8_STEP(a, b) \
+	VMOVUPS b+0(DI), Y24; \
+	VPBROADCASTD a+0(SI), Y28; \
+	VDPBF16PS_Y24_Y28_Y0; \
+	VPBROADCASTD a+0(SI)(R9*1), Y29; \
+	VDPBF16PS_Y24_Y29_Y1; \
+	VPBROADCASTD a+0(SI)(R9*2), Y30; \
+	VDPBF16PS_Y24_Y30_Y2; \
+	VPBROADCASTD a+0(R10), Y31; \
+	VDPBF16PS_Y24_Y31_Y3; \
+	VPBROADCASTD a+0(R10)(R9*1), Y28; \
+	VDPBF16PS_Y24_Y28_Y4; \
+	VPBROADCASTD a+0(R10)(R9*2), Y29; \
+	VDPBF16PS_Y24_Y29_Y5; \
+	VPBROADCASTD a+0(R12), Y30; \
+	VDPBF16PS_Y24_Y30_Y6; \
+	VPBROADCASTD a+0(R12)(R9*1), Y31; \
+	VDPBF16PS_Y24_Y31_Y7; \
+	VPBROADCASTD a+0(R12)(R9*2), Y28; \
+	VDPBF16PS_Y24_Y28_Y8; \
+	VPBROADCASTD a+0(R15), Y29; \
+	VDPBF16PS_Y24_Y29_Y9; \
+	VPBROADCASTD a+0(R15)(R9*1), Y30; \
+	VDPBF16PS_Y24_Y30_Y10; \
+	VPBROADCASTD a+0(R15)(R9*2), Y31; \
+	VDPBF16PS_Y24_Y31_Y11
+
+// dp12x8 is a tile of 12 rows and 8 columns of bfloat16 pairs, for every tile:
+//
+// 	for k := range t.k {
+// 		for r, j := range 12, 8 {
+// 			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
+// 		}
+// 	}
+// func dp12x8(t *tile)
+TEXT ·dp12x8(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), R14
+	MOVQ tile_lda(R14), R9
+	MOVQ tile_ldc(R14), R8
+	MOVQ tile_tiles(R14), BX
+	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
+tile:
+	MOVQ tile_a(R14), SI
+	ADDQ tile_skip(R14), SI
+	LEAQ (R9)(R9*2), R13
+	LEAQ (SI)(R13*1), R10
+	LEAQ (R10)(R13*1), R12
+	LEAQ (R12)(R13*1), R15
+	MOVQ tile_b(R14), DI
+	MOVQ DX, R13
+	CMPQ tile_acc(R14), $0
+	JEQ  zero
+	VMOVUPS.Z 0(R13), K1, Y0
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y1
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y2
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y3
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y4
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y5
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y6
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y7
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y8
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y9
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y10
+	ADDQ R8, R13
+	VMOVUPS.Z 0(R13), K1, Y11
+	JMP  begin
+zero:
+	PREFETCHT0 (R13)
+	VXORPS Y0, Y0, Y0
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y1, Y1, Y1
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y2, Y2, Y2
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y3, Y3, Y3
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y4, Y4, Y4
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y5, Y5, Y5
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y6, Y6, Y6
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y7, Y7, Y7
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y8, Y8, Y8
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y9, Y9, Y9
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y10, Y10, Y10
+	ADDQ R8, R13
+	PREFETCHT0 (R13)
+	VXORPS Y11, Y11, Y11
+begin:
+	MOVQ tile_k(R14), CX
+	SUBQ $4, CX
+	JLT  rest
+	PCALIGN $32
+loop:
+	DP12X8_STEP(0, 0)
+	DP12X8_STEP(4, 128)
+	DP12X8_STEP(8, 256)
+	DP12X8_STEP(12, 384)
+	ADDQ $16, SI
+	ADDQ $16, R10
+	ADDQ $16, R12
+	ADDQ $16, R15
+	ADDQ $512, DI
+	SUBQ $4, CX
+	JGE  loop
+rest:
+	ADDQ $4, CX
+	JEQ  store
+single:
+	DP12X8_STEP(0, 0)
+	ADDQ $4, SI
+	ADDQ $4, R10
+	ADDQ $4, R12
+	ADDQ $4, R15
+	ADDQ $128, DI
+	DECQ CX
+	JNE  single
+store:
+	VMOVUPS Y0, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y1, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y2, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y3, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y4, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y5, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y6, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y7, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y8, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y9, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y10, K1, 0(DX)
+	ADDQ R8, DX
+	VMOVUPS Y11, K1, 0(DX)
+	ADDQ R8, DX
+	IMUL3Q $12, R9, R13
+	ADDQ R13, tile_skip(R14)
+	DECQ BX
+	JNE  tile
+	VZEROUPPER
+	RET
+
 #define DP1X16_STEP(a, b) \
 	VMOVUPS b+0(DI), Z24; \
 	VPBROADCASTD a+0(SI), Z28; \
@@ -59,6 +1544,10 @@ TEXT ·dp1x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -66,7 +1555,7 @@ tile:
 	MOVQ DX, R13
 	CMPQ tile_acc(R14), $0
 	JEQ  zero
-	VMOVUPS 0(R13), Z0
+	VMOVUPS.Z 0(R13), K1, Z0
 	JMP  begin
 zero:
 	PREFETCHT0 (R13)
@@ -95,7 +1584,7 @@ single:
 	DECQ CX
 	JNE  single
 store:
-	VMOVUPS Z0, 0(DX)
+	VMOVUPS Z0, K1, 0(DX)
 	ADDQ R8, DX
 	IMUL3Q $1, R9, R13
 	ADDQ R13, tile_skip(R14)
@@ -125,6 +1614,10 @@ TEXT ·dp2x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -132,9 +1625,9 @@ tile:
 	MOVQ DX, R13
 	CMPQ tile_acc(R14), $0
 	JEQ  zero
-	VMOVUPS 0(R13), Z0
+	VMOVUPS.Z 0(R13), K1, Z0
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z1
+	VMOVUPS.Z 0(R13), K1, Z1
 	JMP  begin
 zero:
 	PREFETCHT0 (R13)
@@ -166,9 +1659,9 @@ single:
 	DECQ CX
 	JNE  single
 store:
-	VMOVUPS Z0, 0(DX)
+	VMOVUPS Z0, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z1, 0(DX)
+	VMOVUPS Z1, K1, 0(DX)
 	ADDQ R8, DX
 	IMUL3Q $2, R9, R13
 	ADDQ R13, tile_skip(R14)
@@ -200,6 +1693,10 @@ TEXT ·dp3x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -207,11 +1704,11 @@ tile:
 	MOVQ DX, R13
 	CMPQ tile_acc(R14), $0
 	JEQ  zero
-	VMOVUPS 0(R13), Z0
+	VMOVUPS.Z 0(R13), K1, Z0
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z1
+	VMOVUPS.Z 0(R13), K1, Z1
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z2
+	VMOVUPS.Z 0(R13), K1, Z2
 	JMP  begin
 zero:
 	PREFETCHT0 (R13)
@@ -246,11 +1743,11 @@ single:
 	DECQ CX
 	JNE  single
 store:
-	VMOVUPS Z0, 0(DX)
+	VMOVUPS Z0, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z1, 0(DX)
+	VMOVUPS Z1, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z2, 0(DX)
+	VMOVUPS Z2, K1, 0(DX)
 	ADDQ R8, DX
 	IMUL3Q $3, R9, R13
 	ADDQ R13, tile_skip(R14)
@@ -284,6 +1781,10 @@ TEXT ·dp4x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -293,13 +1794,13 @@ tile:
 	MOVQ DX, R13
 	CMPQ tile_acc(R14), $0
 	JEQ  zero
-	VMOVUPS 0(R13), Z0
+	VMOVUPS.Z 0(R13), K1, Z0
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z1
+	VMOVUPS.Z 0(R13), K1, Z1
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z2
+	VMOVUPS.Z 0(R13), K1, Z2
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z3
+	VMOVUPS.Z 0(R13), K1, Z3
 	JMP  begin
 zero:
 	PREFETCHT0 (R13)
@@ -339,13 +1840,13 @@ single:
 	DECQ CX
 	JNE  single
 store:
-	VMOVUPS Z0, 0(DX)
+	VMOVUPS Z0, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z1, 0(DX)
+	VMOVUPS Z1, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z2, 0(DX)
+	VMOVUPS Z2, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z3, 0(DX)
+	VMOVUPS Z3, K1, 0(DX)
 	ADDQ R8, DX
 	IMUL3Q $4, R9, R13
 	ADDQ R13, tile_skip(R14)
@@ -381,6 +1882,10 @@ TEXT ·dp5x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -390,15 +1895,15 @@ tile:
 	MOVQ DX, R13
 	CMPQ tile_acc(R14), $0
 	JEQ  zero
-	VMOVUPS 0(R13), Z0
+	VMOVUPS.Z 0(R13), K1, Z0
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z1
+	VMOVUPS.Z 0(R13), K1, Z1
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z2
+	VMOVUPS.Z 0(R13), K1, Z2
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z3
+	VMOVUPS.Z 0(R13), K1, Z3
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z4
+	VMOVUPS.Z 0(R13), K1, Z4
 	JMP  begin
 zero:
 	PREFETCHT0 (R13)
@@ -441,15 +1946,15 @@ single:
 	DECQ CX
 	JNE  single
 store:
-	VMOVUPS Z0, 0(DX)
+	VMOVUPS Z0, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z1, 0(DX)
+	VMOVUPS Z1, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z2, 0(DX)
+	VMOVUPS Z2, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z3, 0(DX)
+	VMOVUPS Z3, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z4, 0(DX)
+	VMOVUPS Z4, K1, 0(DX)
 	ADDQ R8, DX
 	IMUL3Q $5, R9, R13
 	ADDQ R13, tile_skip(R14)
@@ -487,6 +1992,10 @@ TEXT ·dp6x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -496,17 +2005,17 @@ tile:
 	MOVQ DX, R13
 	CMPQ tile_acc(R14), $0
 	JEQ  zero
-	VMOVUPS 0(R13), Z0
+	VMOVUPS.Z 0(R13), K1, Z0
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z1
+	VMOVUPS.Z 0(R13), K1, Z1
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z2
+	VMOVUPS.Z 0(R13), K1, Z2
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z3
+	VMOVUPS.Z 0(R13), K1, Z3
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z4
+	VMOVUPS.Z 0(R13), K1, Z4
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z5
+	VMOVUPS.Z 0(R13), K1, Z5
 	JMP  begin
 zero:
 	PREFETCHT0 (R13)
@@ -552,17 +2061,17 @@ single:
 	DECQ CX
 	JNE  single
 store:
-	VMOVUPS Z0, 0(DX)
+	VMOVUPS Z0, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z1, 0(DX)
+	VMOVUPS Z1, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z2, 0(DX)
+	VMOVUPS Z2, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z3, 0(DX)
+	VMOVUPS Z3, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z4, 0(DX)
+	VMOVUPS Z4, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z5, 0(DX)
+	VMOVUPS Z5, K1, 0(DX)
 	ADDQ R8, DX
 	IMUL3Q $6, R9, R13
 	ADDQ R13, tile_skip(R14)
@@ -602,6 +2111,10 @@ TEXT ·dp7x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -612,19 +2125,19 @@ tile:
 	MOVQ DX, R13
 	CMPQ tile_acc(R14), $0
 	JEQ  zero
-	VMOVUPS 0(R13), Z0
+	VMOVUPS.Z 0(R13), K1, Z0
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z1
+	VMOVUPS.Z 0(R13), K1, Z1
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z2
+	VMOVUPS.Z 0(R13), K1, Z2
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z3
+	VMOVUPS.Z 0(R13), K1, Z3
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z4
+	VMOVUPS.Z 0(R13), K1, Z4
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z5
+	VMOVUPS.Z 0(R13), K1, Z5
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z6
+	VMOVUPS.Z 0(R13), K1, Z6
 	JMP  begin
 zero:
 	PREFETCHT0 (R13)
@@ -675,19 +2188,19 @@ single:
 	DECQ CX
 	JNE  single
 store:
-	VMOVUPS Z0, 0(DX)
+	VMOVUPS Z0, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z1, 0(DX)
+	VMOVUPS Z1, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z2, 0(DX)
+	VMOVUPS Z2, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z3, 0(DX)
+	VMOVUPS Z3, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z4, 0(DX)
+	VMOVUPS Z4, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z5, 0(DX)
+	VMOVUPS Z5, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z6, 0(DX)
+	VMOVUPS Z6, K1, 0(DX)
 	ADDQ R8, DX
 	IMUL3Q $7, R9, R13
 	ADDQ R13, tile_skip(R14)
@@ -729,6 +2242,10 @@ TEXT ·dp8x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -739,21 +2256,21 @@ tile:
 	MOVQ DX, R13
 	CMPQ tile_acc(R14), $0
 	JEQ  zero
-	VMOVUPS 0(R13), Z0
+	VMOVUPS.Z 0(R13), K1, Z0
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z1
+	VMOVUPS.Z 0(R13), K1, Z1
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z2
+	VMOVUPS.Z 0(R13), K1, Z2
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z3
+	VMOVUPS.Z 0(R13), K1, Z3
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z4
+	VMOVUPS.Z 0(R13), K1, Z4
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z5
+	VMOVUPS.Z 0(R13), K1, Z5
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z6
+	VMOVUPS.Z 0(R13), K1, Z6
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z7
+	VMOVUPS.Z 0(R13), K1, Z7
 	JMP  begin
 zero:
 	PREFETCHT0 (R13)
@@ -807,21 +2324,21 @@ single:
 	DECQ CX
 	JNE  single
 store:
-	VMOVUPS Z0, 0(DX)
+	VMOVUPS Z0, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z1, 0(DX)
+	VMOVUPS Z1, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z2, 0(DX)
+	VMOVUPS Z2, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z3, 0(DX)
+	VMOVUPS Z3, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z4, 0(DX)
+	VMOVUPS Z4, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z5, 0(DX)
+	VMOVUPS Z5, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z6, 0(DX)
+	VMOVUPS Z6, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z7, 0(DX)
+	VMOVUPS Z7, K1, 0(DX)
 	ADDQ R8, DX
 	IMUL3Q $8, R9, R13
 	ADDQ R13, tile_skip(R14)
@@ -865,6 +2382,10 @@ TEXT ·dp9x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -875,23 +2396,23 @@ tile:
 	MOVQ DX, R13
 	CMPQ tile_acc(R14), $0
 	JEQ  zero
-	VMOVUPS 0(R13), Z0
+	VMOVUPS.Z 0(R13), K1, Z0
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z1
+	VMOVUPS.Z 0(R13), K1, Z1
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z2
+	VMOVUPS.Z 0(R13), K1, Z2
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z3
+	VMOVUPS.Z 0(R13), K1, Z3
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z4
+	VMOVUPS.Z 0(R13), K1, Z4
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z5
+	VMOVUPS.Z 0(R13), K1, Z5
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z6
+	VMOVUPS.Z 0(R13), K1, Z6
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z7
+	VMOVUPS.Z 0(R13), K1, Z7
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z8
+	VMOVUPS.Z 0(R13), K1, Z8
 	JMP  begin
 zero:
 	PREFETCHT0 (R13)
@@ -948,23 +2469,23 @@ single:
 	DECQ CX
 	JNE  single
 store:
-	VMOVUPS Z0, 0(DX)
+	VMOVUPS Z0, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z1, 0(DX)
+	VMOVUPS Z1, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z2, 0(DX)
+	VMOVUPS Z2, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z3, 0(DX)
+	VMOVUPS Z3, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z4, 0(DX)
+	VMOVUPS Z4, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z5, 0(DX)
+	VMOVUPS Z5, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z6, 0(DX)
+	VMOVUPS Z6, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z7, 0(DX)
+	VMOVUPS Z7, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z8, 0(DX)
+	VMOVUPS Z8, K1, 0(DX)
 	ADDQ R8, DX
 	IMUL3Q $9, R9, R13
 	ADDQ R13, tile_skip(R14)
@@ -1010,6 +2531,10 @@ TEXT ·dp10x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -1021,25 +2546,25 @@ tile:
 	MOVQ DX, R13
 	CMPQ tile_acc(R14), $0
 	JEQ  zero
-	VMOVUPS 0(R13), Z0
+	VMOVUPS.Z 0(R13), K1, Z0
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z1
+	VMOVUPS.Z 0(R13), K1, Z1
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z2
+	VMOVUPS.Z 0(R13), K1, Z2
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z3
+	VMOVUPS.Z 0(R13), K1, Z3
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z4
+	VMOVUPS.Z 0(R13), K1, Z4
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z5
+	VMOVUPS.Z 0(R13), K1, Z5
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z6
+	VMOVUPS.Z 0(R13), K1, Z6
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z7
+	VMOVUPS.Z 0(R13), K1, Z7
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z8
+	VMOVUPS.Z 0(R13), K1, Z8
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z9
+	VMOVUPS.Z 0(R13), K1, Z9
 	JMP  begin
 zero:
 	PREFETCHT0 (R13)
@@ -1101,25 +2626,25 @@ single:
 	DECQ CX
 	JNE  single
 store:
-	VMOVUPS Z0, 0(DX)
+	VMOVUPS Z0, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z1, 0(DX)
+	VMOVUPS Z1, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z2, 0(DX)
+	VMOVUPS Z2, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z3, 0(DX)
+	VMOVUPS Z3, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z4, 0(DX)
+	VMOVUPS Z4, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z5, 0(DX)
+	VMOVUPS Z5, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z6, 0(DX)
+	VMOVUPS Z6, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z7, 0(DX)
+	VMOVUPS Z7, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z8, 0(DX)
+	VMOVUPS Z8, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z9, 0(DX)
+	VMOVUPS Z9, K1, 0(DX)
 	ADDQ R8, DX
 	IMUL3Q $10, R9, R13
 	ADDQ R13, tile_skip(R14)
@@ -1167,6 +2692,10 @@ TEXT ·dp11x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -1178,27 +2707,27 @@ tile:
 	MOVQ DX, R13
 	CMPQ tile_acc(R14), $0
 	JEQ  zero
-	VMOVUPS 0(R13), Z0
+	VMOVUPS.Z 0(R13), K1, Z0
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z1
+	VMOVUPS.Z 0(R13), K1, Z1
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z2
+	VMOVUPS.Z 0(R13), K1, Z2
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z3
+	VMOVUPS.Z 0(R13), K1, Z3
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z4
+	VMOVUPS.Z 0(R13), K1, Z4
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z5
+	VMOVUPS.Z 0(R13), K1, Z5
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z6
+	VMOVUPS.Z 0(R13), K1, Z6
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z7
+	VMOVUPS.Z 0(R13), K1, Z7
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z8
+	VMOVUPS.Z 0(R13), K1, Z8
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z9
+	VMOVUPS.Z 0(R13), K1, Z9
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z10
+	VMOVUPS.Z 0(R13), K1, Z10
 	JMP  begin
 zero:
 	PREFETCHT0 (R13)
@@ -1263,27 +2792,27 @@ single:
 	DECQ CX
 	JNE  single
 store:
-	VMOVUPS Z0, 0(DX)
+	VMOVUPS Z0, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z1, 0(DX)
+	VMOVUPS Z1, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z2, 0(DX)
+	VMOVUPS Z2, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z3, 0(DX)
+	VMOVUPS Z3, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z4, 0(DX)
+	VMOVUPS Z4, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z5, 0(DX)
+	VMOVUPS Z5, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z6, 0(DX)
+	VMOVUPS Z6, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z7, 0(DX)
+	VMOVUPS Z7, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z8, 0(DX)
+	VMOVUPS Z8, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z9, 0(DX)
+	VMOVUPS Z9, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z10, 0(DX)
+	VMOVUPS Z10, K1, 0(DX)
 	ADDQ R8, DX
 	IMUL3Q $11, R9, R13
 	ADDQ R13, tile_skip(R14)
@@ -1333,6 +2862,10 @@ TEXT ·dp12x16(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -1344,29 +2877,29 @@ tile:
 	MOVQ DX, R13
 	CMPQ tile_acc(R14), $0
 	JEQ  zero
-	VMOVUPS 0(R13), Z0
+	VMOVUPS.Z 0(R13), K1, Z0
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z1
+	VMOVUPS.Z 0(R13), K1, Z1
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z2
+	VMOVUPS.Z 0(R13), K1, Z2
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z3
+	VMOVUPS.Z 0(R13), K1, Z3
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z4
+	VMOVUPS.Z 0(R13), K1, Z4
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z5
+	VMOVUPS.Z 0(R13), K1, Z5
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z6
+	VMOVUPS.Z 0(R13), K1, Z6
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z7
+	VMOVUPS.Z 0(R13), K1, Z7
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z8
+	VMOVUPS.Z 0(R13), K1, Z8
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z9
+	VMOVUPS.Z 0(R13), K1, Z9
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z10
+	VMOVUPS.Z 0(R13), K1, Z10
 	ADDQ R8, R13
-	VMOVUPS 0(R13), Z11
+	VMOVUPS.Z 0(R13), K1, Z11
 	JMP  begin
 zero:
 	PREFETCHT0 (R13)
@@ -1434,29 +2967,29 @@ single:
 	DECQ CX
 	JNE  single
 store:
-	VMOVUPS Z0, 0(DX)
+	VMOVUPS Z0, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z1, 0(DX)
+	VMOVUPS Z1, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z2, 0(DX)
+	VMOVUPS Z2, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z3, 0(DX)
+	VMOVUPS Z3, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z4, 0(DX)
+	VMOVUPS Z4, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z5, 0(DX)
+	VMOVUPS Z5, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z6, 0(DX)
+	VMOVUPS Z6, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z7, 0(DX)
+	VMOVUPS Z7, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z8, 0(DX)
+	VMOVUPS Z8, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z9, 0(DX)
+	VMOVUPS Z9, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z10, 0(DX)
+	VMOVUPS Z10, K1, 0(DX)
 	ADDQ R8, DX
-	VMOVUPS Z11, 0(DX)
+	VMOVUPS Z11, K1, 0(DX)
 	ADDQ R8, DX
 	IMUL3Q $12, R9, R13
 	ADDQ R13, tile_skip(R14)
@@ -1486,6 +3019,10 @@ TEXT ·dp1x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -1494,7 +3031,7 @@ tile:
 	CMPQ tile_acc(R14), $0
 	JEQ  zero
 	VMOVUPS 0(R13), Z0
-	VMOVUPS 64(R13), Z1
+	VMOVUPS.Z 64(R13), K1, Z1
 	JMP  begin
 zero:
 	PREFETCHT0 (R13)
@@ -1525,7 +3062,7 @@ single:
 	JNE  single
 store:
 	VMOVUPS Z0, 0(DX)
-	VMOVUPS Z1, 64(DX)
+	VMOVUPS Z1, K1, 64(DX)
 	ADDQ R8, DX
 	IMUL3Q $1, R9, R13
 	ADDQ R13, tile_skip(R14)
@@ -1558,6 +3095,10 @@ TEXT ·dp2x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -1566,10 +3107,10 @@ tile:
 	CMPQ tile_acc(R14), $0
 	JEQ  zero
 	VMOVUPS 0(R13), Z0
-	VMOVUPS 64(R13), Z1
+	VMOVUPS.Z 64(R13), K1, Z1
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z2
-	VMOVUPS 64(R13), Z3
+	VMOVUPS.Z 64(R13), K1, Z3
 	JMP  begin
 zero:
 	PREFETCHT0 (R13)
@@ -1604,10 +3145,10 @@ single:
 	JNE  single
 store:
 	VMOVUPS Z0, 0(DX)
-	VMOVUPS Z1, 64(DX)
+	VMOVUPS Z1, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z2, 0(DX)
-	VMOVUPS Z3, 64(DX)
+	VMOVUPS Z3, K1, 64(DX)
 	ADDQ R8, DX
 	IMUL3Q $2, R9, R13
 	ADDQ R13, tile_skip(R14)
@@ -1643,6 +3184,10 @@ TEXT ·dp3x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -1651,13 +3196,13 @@ tile:
 	CMPQ tile_acc(R14), $0
 	JEQ  zero
 	VMOVUPS 0(R13), Z0
-	VMOVUPS 64(R13), Z1
+	VMOVUPS.Z 64(R13), K1, Z1
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z2
-	VMOVUPS 64(R13), Z3
+	VMOVUPS.Z 64(R13), K1, Z3
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z4
-	VMOVUPS 64(R13), Z5
+	VMOVUPS.Z 64(R13), K1, Z5
 	JMP  begin
 zero:
 	PREFETCHT0 (R13)
@@ -1696,13 +3241,13 @@ single:
 	JNE  single
 store:
 	VMOVUPS Z0, 0(DX)
-	VMOVUPS Z1, 64(DX)
+	VMOVUPS Z1, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z2, 0(DX)
-	VMOVUPS Z3, 64(DX)
+	VMOVUPS Z3, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z4, 0(DX)
-	VMOVUPS Z5, 64(DX)
+	VMOVUPS Z5, K1, 64(DX)
 	ADDQ R8, DX
 	IMUL3Q $3, R9, R13
 	ADDQ R13, tile_skip(R14)
@@ -1741,6 +3286,10 @@ TEXT ·dp4x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -1751,16 +3300,16 @@ tile:
 	CMPQ tile_acc(R14), $0
 	JEQ  zero
 	VMOVUPS 0(R13), Z0
-	VMOVUPS 64(R13), Z1
+	VMOVUPS.Z 64(R13), K1, Z1
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z2
-	VMOVUPS 64(R13), Z3
+	VMOVUPS.Z 64(R13), K1, Z3
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z4
-	VMOVUPS 64(R13), Z5
+	VMOVUPS.Z 64(R13), K1, Z5
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z6
-	VMOVUPS 64(R13), Z7
+	VMOVUPS.Z 64(R13), K1, Z7
 	JMP  begin
 zero:
 	PREFETCHT0 (R13)
@@ -1805,16 +3354,16 @@ single:
 	JNE  single
 store:
 	VMOVUPS Z0, 0(DX)
-	VMOVUPS Z1, 64(DX)
+	VMOVUPS Z1, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z2, 0(DX)
-	VMOVUPS Z3, 64(DX)
+	VMOVUPS Z3, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z4, 0(DX)
-	VMOVUPS Z5, 64(DX)
+	VMOVUPS Z5, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z6, 0(DX)
-	VMOVUPS Z7, 64(DX)
+	VMOVUPS Z7, K1, 64(DX)
 	ADDQ R8, DX
 	IMUL3Q $4, R9, R13
 	ADDQ R13, tile_skip(R14)
@@ -1856,6 +3405,10 @@ TEXT ·dp5x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -1866,19 +3419,19 @@ tile:
 	CMPQ tile_acc(R14), $0
 	JEQ  zero
 	VMOVUPS 0(R13), Z0
-	VMOVUPS 64(R13), Z1
+	VMOVUPS.Z 64(R13), K1, Z1
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z2
-	VMOVUPS 64(R13), Z3
+	VMOVUPS.Z 64(R13), K1, Z3
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z4
-	VMOVUPS 64(R13), Z5
+	VMOVUPS.Z 64(R13), K1, Z5
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z6
-	VMOVUPS 64(R13), Z7
+	VMOVUPS.Z 64(R13), K1, Z7
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z8
-	VMOVUPS 64(R13), Z9
+	VMOVUPS.Z 64(R13), K1, Z9
 	JMP  begin
 zero:
 	PREFETCHT0 (R13)
@@ -1927,19 +3480,19 @@ single:
 	JNE  single
 store:
 	VMOVUPS Z0, 0(DX)
-	VMOVUPS Z1, 64(DX)
+	VMOVUPS Z1, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z2, 0(DX)
-	VMOVUPS Z3, 64(DX)
+	VMOVUPS Z3, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z4, 0(DX)
-	VMOVUPS Z5, 64(DX)
+	VMOVUPS Z5, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z6, 0(DX)
-	VMOVUPS Z7, 64(DX)
+	VMOVUPS Z7, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z8, 0(DX)
-	VMOVUPS Z9, 64(DX)
+	VMOVUPS Z9, K1, 64(DX)
 	ADDQ R8, DX
 	IMUL3Q $5, R9, R13
 	ADDQ R13, tile_skip(R14)
@@ -1984,6 +3537,10 @@ TEXT ·dp6x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -1994,22 +3551,22 @@ tile:
 	CMPQ tile_acc(R14), $0
 	JEQ  zero
 	VMOVUPS 0(R13), Z0
-	VMOVUPS 64(R13), Z1
+	VMOVUPS.Z 64(R13), K1, Z1
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z2
-	VMOVUPS 64(R13), Z3
+	VMOVUPS.Z 64(R13), K1, Z3
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z4
-	VMOVUPS 64(R13), Z5
+	VMOVUPS.Z 64(R13), K1, Z5
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z6
-	VMOVUPS 64(R13), Z7
+	VMOVUPS.Z 64(R13), K1, Z7
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z8
-	VMOVUPS 64(R13), Z9
+	VMOVUPS.Z 64(R13), K1, Z9
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z10
-	VMOVUPS 64(R13), Z11
+	VMOVUPS.Z 64(R13), K1, Z11
 	JMP  begin
 zero:
 	PREFETCHT0 (R13)
@@ -2062,22 +3619,22 @@ single:
 	JNE  single
 store:
 	VMOVUPS Z0, 0(DX)
-	VMOVUPS Z1, 64(DX)
+	VMOVUPS Z1, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z2, 0(DX)
-	VMOVUPS Z3, 64(DX)
+	VMOVUPS Z3, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z4, 0(DX)
-	VMOVUPS Z5, 64(DX)
+	VMOVUPS Z5, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z6, 0(DX)
-	VMOVUPS Z7, 64(DX)
+	VMOVUPS Z7, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z8, 0(DX)
-	VMOVUPS Z9, 64(DX)
+	VMOVUPS Z9, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z10, 0(DX)
-	VMOVUPS Z11, 64(DX)
+	VMOVUPS Z11, K1, 64(DX)
 	ADDQ R8, DX
 	IMUL3Q $6, R9, R13
 	ADDQ R13, tile_skip(R14)
@@ -2125,6 +3682,10 @@ TEXT ·dp7x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -2136,25 +3697,25 @@ tile:
 	CMPQ tile_acc(R14), $0
 	JEQ  zero
 	VMOVUPS 0(R13), Z0
-	VMOVUPS 64(R13), Z1
+	VMOVUPS.Z 64(R13), K1, Z1
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z2
-	VMOVUPS 64(R13), Z3
+	VMOVUPS.Z 64(R13), K1, Z3
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z4
-	VMOVUPS 64(R13), Z5
+	VMOVUPS.Z 64(R13), K1, Z5
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z6
-	VMOVUPS 64(R13), Z7
+	VMOVUPS.Z 64(R13), K1, Z7
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z8
-	VMOVUPS 64(R13), Z9
+	VMOVUPS.Z 64(R13), K1, Z9
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z10
-	VMOVUPS 64(R13), Z11
+	VMOVUPS.Z 64(R13), K1, Z11
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z12
-	VMOVUPS 64(R13), Z13
+	VMOVUPS.Z 64(R13), K1, Z13
 	JMP  begin
 zero:
 	PREFETCHT0 (R13)
@@ -2213,25 +3774,25 @@ single:
 	JNE  single
 store:
 	VMOVUPS Z0, 0(DX)
-	VMOVUPS Z1, 64(DX)
+	VMOVUPS Z1, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z2, 0(DX)
-	VMOVUPS Z3, 64(DX)
+	VMOVUPS Z3, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z4, 0(DX)
-	VMOVUPS Z5, 64(DX)
+	VMOVUPS Z5, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z6, 0(DX)
-	VMOVUPS Z7, 64(DX)
+	VMOVUPS Z7, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z8, 0(DX)
-	VMOVUPS Z9, 64(DX)
+	VMOVUPS Z9, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z10, 0(DX)
-	VMOVUPS Z11, 64(DX)
+	VMOVUPS Z11, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z12, 0(DX)
-	VMOVUPS Z13, 64(DX)
+	VMOVUPS Z13, K1, 64(DX)
 	ADDQ R8, DX
 	IMUL3Q $7, R9, R13
 	ADDQ R13, tile_skip(R14)
@@ -2282,6 +3843,10 @@ TEXT ·dp8x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -2293,28 +3858,28 @@ tile:
 	CMPQ tile_acc(R14), $0
 	JEQ  zero
 	VMOVUPS 0(R13), Z0
-	VMOVUPS 64(R13), Z1
+	VMOVUPS.Z 64(R13), K1, Z1
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z2
-	VMOVUPS 64(R13), Z3
+	VMOVUPS.Z 64(R13), K1, Z3
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z4
-	VMOVUPS 64(R13), Z5
+	VMOVUPS.Z 64(R13), K1, Z5
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z6
-	VMOVUPS 64(R13), Z7
+	VMOVUPS.Z 64(R13), K1, Z7
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z8
-	VMOVUPS 64(R13), Z9
+	VMOVUPS.Z 64(R13), K1, Z9
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z10
-	VMOVUPS 64(R13), Z11
+	VMOVUPS.Z 64(R13), K1, Z11
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z12
-	VMOVUPS 64(R13), Z13
+	VMOVUPS.Z 64(R13), K1, Z13
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z14
-	VMOVUPS 64(R13), Z15
+	VMOVUPS.Z 64(R13), K1, Z15
 	JMP  begin
 zero:
 	PREFETCHT0 (R13)
@@ -2377,28 +3942,28 @@ single:
 	JNE  single
 store:
 	VMOVUPS Z0, 0(DX)
-	VMOVUPS Z1, 64(DX)
+	VMOVUPS Z1, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z2, 0(DX)
-	VMOVUPS Z3, 64(DX)
+	VMOVUPS Z3, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z4, 0(DX)
-	VMOVUPS Z5, 64(DX)
+	VMOVUPS Z5, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z6, 0(DX)
-	VMOVUPS Z7, 64(DX)
+	VMOVUPS Z7, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z8, 0(DX)
-	VMOVUPS Z9, 64(DX)
+	VMOVUPS Z9, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z10, 0(DX)
-	VMOVUPS Z11, 64(DX)
+	VMOVUPS Z11, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z12, 0(DX)
-	VMOVUPS Z13, 64(DX)
+	VMOVUPS Z13, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z14, 0(DX)
-	VMOVUPS Z15, 64(DX)
+	VMOVUPS Z15, K1, 64(DX)
 	ADDQ R8, DX
 	IMUL3Q $8, R9, R13
 	ADDQ R13, tile_skip(R14)
@@ -2452,6 +4017,10 @@ TEXT ·dp9x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -2463,31 +4032,31 @@ tile:
 	CMPQ tile_acc(R14), $0
 	JEQ  zero
 	VMOVUPS 0(R13), Z0
-	VMOVUPS 64(R13), Z1
+	VMOVUPS.Z 64(R13), K1, Z1
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z2
-	VMOVUPS 64(R13), Z3
+	VMOVUPS.Z 64(R13), K1, Z3
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z4
-	VMOVUPS 64(R13), Z5
+	VMOVUPS.Z 64(R13), K1, Z5
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z6
-	VMOVUPS 64(R13), Z7
+	VMOVUPS.Z 64(R13), K1, Z7
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z8
-	VMOVUPS 64(R13), Z9
+	VMOVUPS.Z 64(R13), K1, Z9
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z10
-	VMOVUPS 64(R13), Z11
+	VMOVUPS.Z 64(R13), K1, Z11
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z12
-	VMOVUPS 64(R13), Z13
+	VMOVUPS.Z 64(R13), K1, Z13
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z14
-	VMOVUPS 64(R13), Z15
+	VMOVUPS.Z 64(R13), K1, Z15
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z16
-	VMOVUPS 64(R13), Z17
+	VMOVUPS.Z 64(R13), K1, Z17
 	JMP  begin
 zero:
 	PREFETCHT0 (R13)
@@ -2554,31 +4123,31 @@ single:
 	JNE  single
 store:
 	VMOVUPS Z0, 0(DX)
-	VMOVUPS Z1, 64(DX)
+	VMOVUPS Z1, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z2, 0(DX)
-	VMOVUPS Z3, 64(DX)
+	VMOVUPS Z3, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z4, 0(DX)
-	VMOVUPS Z5, 64(DX)
+	VMOVUPS Z5, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z6, 0(DX)
-	VMOVUPS Z7, 64(DX)
+	VMOVUPS Z7, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z8, 0(DX)
-	VMOVUPS Z9, 64(DX)
+	VMOVUPS Z9, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z10, 0(DX)
-	VMOVUPS Z11, 64(DX)
+	VMOVUPS Z11, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z12, 0(DX)
-	VMOVUPS Z13, 64(DX)
+	VMOVUPS Z13, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z14, 0(DX)
-	VMOVUPS Z15, 64(DX)
+	VMOVUPS Z15, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z16, 0(DX)
-	VMOVUPS Z17, 64(DX)
+	VMOVUPS Z17, K1, 64(DX)
 	ADDQ R8, DX
 	IMUL3Q $9, R9, R13
 	ADDQ R13, tile_skip(R14)
@@ -2635,6 +4204,10 @@ TEXT ·dp10x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -2647,34 +4220,34 @@ tile:
 	CMPQ tile_acc(R14), $0
 	JEQ  zero
 	VMOVUPS 0(R13), Z0
-	VMOVUPS 64(R13), Z1
+	VMOVUPS.Z 64(R13), K1, Z1
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z2
-	VMOVUPS 64(R13), Z3
+	VMOVUPS.Z 64(R13), K1, Z3
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z4
-	VMOVUPS 64(R13), Z5
+	VMOVUPS.Z 64(R13), K1, Z5
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z6
-	VMOVUPS 64(R13), Z7
+	VMOVUPS.Z 64(R13), K1, Z7
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z8
-	VMOVUPS 64(R13), Z9
+	VMOVUPS.Z 64(R13), K1, Z9
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z10
-	VMOVUPS 64(R13), Z11
+	VMOVUPS.Z 64(R13), K1, Z11
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z12
-	VMOVUPS 64(R13), Z13
+	VMOVUPS.Z 64(R13), K1, Z13
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z14
-	VMOVUPS 64(R13), Z15
+	VMOVUPS.Z 64(R13), K1, Z15
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z16
-	VMOVUPS 64(R13), Z17
+	VMOVUPS.Z 64(R13), K1, Z17
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z18
-	VMOVUPS 64(R13), Z19
+	VMOVUPS.Z 64(R13), K1, Z19
 	JMP  begin
 zero:
 	PREFETCHT0 (R13)
@@ -2747,34 +4320,34 @@ single:
 	JNE  single
 store:
 	VMOVUPS Z0, 0(DX)
-	VMOVUPS Z1, 64(DX)
+	VMOVUPS Z1, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z2, 0(DX)
-	VMOVUPS Z3, 64(DX)
+	VMOVUPS Z3, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z4, 0(DX)
-	VMOVUPS Z5, 64(DX)
+	VMOVUPS Z5, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z6, 0(DX)
-	VMOVUPS Z7, 64(DX)
+	VMOVUPS Z7, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z8, 0(DX)
-	VMOVUPS Z9, 64(DX)
+	VMOVUPS Z9, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z10, 0(DX)
-	VMOVUPS Z11, 64(DX)
+	VMOVUPS Z11, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z12, 0(DX)
-	VMOVUPS Z13, 64(DX)
+	VMOVUPS Z13, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z14, 0(DX)
-	VMOVUPS Z15, 64(DX)
+	VMOVUPS Z15, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z16, 0(DX)
-	VMOVUPS Z17, 64(DX)
+	VMOVUPS Z17, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z18, 0(DX)
-	VMOVUPS Z19, 64(DX)
+	VMOVUPS Z19, K1, 64(DX)
 	ADDQ R8, DX
 	IMUL3Q $10, R9, R13
 	ADDQ R13, tile_skip(R14)
@@ -2834,6 +4407,10 @@ TEXT ·dp11x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -2846,37 +4423,37 @@ tile:
 	CMPQ tile_acc(R14), $0
 	JEQ  zero
 	VMOVUPS 0(R13), Z0
-	VMOVUPS 64(R13), Z1
+	VMOVUPS.Z 64(R13), K1, Z1
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z2
-	VMOVUPS 64(R13), Z3
+	VMOVUPS.Z 64(R13), K1, Z3
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z4
-	VMOVUPS 64(R13), Z5
+	VMOVUPS.Z 64(R13), K1, Z5
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z6
-	VMOVUPS 64(R13), Z7
+	VMOVUPS.Z 64(R13), K1, Z7
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z8
-	VMOVUPS 64(R13), Z9
+	VMOVUPS.Z 64(R13), K1, Z9
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z10
-	VMOVUPS 64(R13), Z11
+	VMOVUPS.Z 64(R13), K1, Z11
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z12
-	VMOVUPS 64(R13), Z13
+	VMOVUPS.Z 64(R13), K1, Z13
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z14
-	VMOVUPS 64(R13), Z15
+	VMOVUPS.Z 64(R13), K1, Z15
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z16
-	VMOVUPS 64(R13), Z17
+	VMOVUPS.Z 64(R13), K1, Z17
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z18
-	VMOVUPS 64(R13), Z19
+	VMOVUPS.Z 64(R13), K1, Z19
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z20
-	VMOVUPS 64(R13), Z21
+	VMOVUPS.Z 64(R13), K1, Z21
 	JMP  begin
 zero:
 	PREFETCHT0 (R13)
@@ -2953,37 +4530,37 @@ single:
 	JNE  single
 store:
 	VMOVUPS Z0, 0(DX)
-	VMOVUPS Z1, 64(DX)
+	VMOVUPS Z1, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z2, 0(DX)
-	VMOVUPS Z3, 64(DX)
+	VMOVUPS Z3, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z4, 0(DX)
-	VMOVUPS Z5, 64(DX)
+	VMOVUPS Z5, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z6, 0(DX)
-	VMOVUPS Z7, 64(DX)
+	VMOVUPS Z7, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z8, 0(DX)
-	VMOVUPS Z9, 64(DX)
+	VMOVUPS Z9, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z10, 0(DX)
-	VMOVUPS Z11, 64(DX)
+	VMOVUPS Z11, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z12, 0(DX)
-	VMOVUPS Z13, 64(DX)
+	VMOVUPS Z13, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z14, 0(DX)
-	VMOVUPS Z15, 64(DX)
+	VMOVUPS Z15, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z16, 0(DX)
-	VMOVUPS Z17, 64(DX)
+	VMOVUPS Z17, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z18, 0(DX)
-	VMOVUPS Z19, 64(DX)
+	VMOVUPS Z19, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z20, 0(DX)
-	VMOVUPS Z21, 64(DX)
+	VMOVUPS Z21, K1, 64(DX)
 	ADDQ R8, DX
 	IMUL3Q $11, R9, R13
 	ADDQ R13, tile_skip(R14)
@@ -3046,6 +4623,10 @@ TEXT ·dp12x32(SB), NOSPLIT, $0-8
 	MOVQ tile_ldc(R14), R8
 	MOVQ tile_tiles(R14), BX
 	MOVQ tile_c(R14), DX
+	MOVQ  tile_last(R14), CX
+	MOVL  $-1, AX
+	BZHIL CX, AX, AX
+	KMOVW AX, K1
 tile:
 	MOVQ tile_a(R14), SI
 	ADDQ tile_skip(R14), SI
@@ -3058,40 +4639,40 @@ tile:
 	CMPQ tile_acc(R14), $0
 	JEQ  zero
 	VMOVUPS 0(R13), Z0
-	VMOVUPS 64(R13), Z1
+	VMOVUPS.Z 64(R13), K1, Z1
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z2
-	VMOVUPS 64(R13), Z3
+	VMOVUPS.Z 64(R13), K1, Z3
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z4
-	VMOVUPS 64(R13), Z5
+	VMOVUPS.Z 64(R13), K1, Z5
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z6
-	VMOVUPS 64(R13), Z7
+	VMOVUPS.Z 64(R13), K1, Z7
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z8
-	VMOVUPS 64(R13), Z9
+	VMOVUPS.Z 64(R13), K1, Z9
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z10
-	VMOVUPS 64(R13), Z11
+	VMOVUPS.Z 64(R13), K1, Z11
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z12
-	VMOVUPS 64(R13), Z13
+	VMOVUPS.Z 64(R13), K1, Z13
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z14
-	VMOVUPS 64(R13), Z15
+	VMOVUPS.Z 64(R13), K1, Z15
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z16
-	VMOVUPS 64(R13), Z17
+	VMOVUPS.Z 64(R13), K1, Z17
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z18
-	VMOVUPS 64(R13), Z19
+	VMOVUPS.Z 64(R13), K1, Z19
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z20
-	VMOVUPS 64(R13), Z21
+	VMOVUPS.Z 64(R13), K1, Z21
 	ADDQ R8, R13
 	VMOVUPS 0(R13), Z22
-	VMOVUPS 64(R13), Z23
+	VMOVUPS.Z 64(R13), K1, Z23
 	JMP  begin
 zero:
 	PREFETCHT0 (R13)
@@ -3172,40 +4753,40 @@ single:
 	JNE  single
 store:
 	VMOVUPS Z0, 0(DX)
-	VMOVUPS Z1, 64(DX)
+	VMOVUPS Z1, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z2, 0(DX)
-	VMOVUPS Z3, 64(DX)
+	VMOVUPS Z3, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z4, 0(DX)
-	VMOVUPS Z5, 64(DX)
+	VMOVUPS Z5, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z6, 0(DX)
-	VMOVUPS Z7, 64(DX)
+	VMOVUPS Z7, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z8, 0(DX)
-	VMOVUPS Z9, 64(DX)
+	VMOVUPS Z9, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z10, 0(DX)
-	VMOVUPS Z11, 64(DX)
+	VMOVUPS Z11, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z12, 0(DX)
-	VMOVUPS Z13, 64(DX)
+	VMOVUPS Z13, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z14, 0(DX)
-	VMOVUPS Z15, 64(DX)
+	VMOVUPS Z15, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z16, 0(DX)
-	VMOVUPS Z17, 64(DX)
+	VMOVUPS Z17, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z18, 0(DX)
-	VMOVUPS Z19, 64(DX)
+	VMOVUPS Z19, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z20, 0(DX)
-	VMOVUPS Z21, 64(DX)
+	VMOVUPS Z21, K1, 64(DX)
 	ADDQ R8, DX
 	VMOVUPS Z22, 0(DX)
-	VMOVUPS Z23, 64(DX)
+	VMOVUPS Z23, K1, 64(DX)
 	ADDQ R8, DX
 	IMUL3Q $12, R9, R13
 	ADDQ R13, tile_skip(R14)

@@ -1,0 +1,100 @@
+package cpu
+
+import (
+	"cria/internal/compute/cpu/kernels"
+)
+
+const (
+	rowBlock  = 96  // rows and
+	colBlock  = 256 // columns of a task of a product
+	colNarrow = 64  // the same where there are too few tasks for the workers
+)
+
+// term is in[t] Wᵀ (NK) or in[t] W (KN).
+type term struct {
+	w     *weight
+	order kernels.Order
+	in    *kernels.Operand
+}
+
+// shape is the number of columns of a term and its inner dimension.
+func (t *term) shape() (n, k int) {
+	if t.order == kernels.KN {
+		return t.w.in, t.w.out
+	}
+	return t.w.out, t.w.in
+}
+
+// product sets c[t] to a sum of terms of the same shape, or adds them to it.
+type product struct {
+	terms      []term
+	c          []float32
+	ldc        int
+	accumulate bool
+	// end, if not nil, is called for a block of rows and columns whose terms are summed, while it is in the cache.
+	end func(w *worker, bl *block)
+}
+
+// block is one task: columns n0 to n1-1 of rows m0 to m1-1 of a product.
+type block struct {
+	p              *product
+	m0, m1, n0, n1 int
+}
+
+// multiply computes products that do not depend on one another.
+func (b *Backend) multiply(ps []product) {
+	cols, tasks := colBlock, 0
+	for i := range ps {
+		n, _ := ps[i].terms[0].shape()
+		tasks += (n + cols - 1) / cols * ((ps[i].terms[0].in.Rows() + rowBlock - 1) / rowBlock)
+	}
+	if tasks < 4*b.Threads() {
+		cols = colNarrow
+	}
+	b.blocks = b.blocks[:0]
+	for i := range ps {
+		p := &ps[i]
+		m := p.terms[0].in.Rows()
+		n, _ := p.terms[0].shape()
+		mb := (m + rowBlock - 1) / rowBlock
+		if b.mapWeights {
+			mb = 1
+		}
+		for j := range p.terms {
+			_, k := p.terms[j].shape()
+			b.use.FLOP += 2 * float64(m) * float64(n) * float64(k)
+			if b.mapWeights {
+				b.forWorkers(func(w *worker) { b.loraPanels(&w.panels, k, min(cols, n), !b.wide(p.terms[j].w)) })
+			} else {
+				b.panels(p.terms[j].w, p.terms[j].order)
+			}
+		}
+		for j := range mb {
+			for n0 := 0; n0 < n; n0 += cols {
+				b.blocks = append(b.blocks, block{p, m * j / mb, m * (j + 1) / mb, n0, min(n0+cols, n)})
+			}
+		}
+	}
+	b.run(len(b.blocks), b.block)
+}
+
+// block computes one task of multiply.
+func (b *Backend) block(id, i int) {
+	w, bl := &b.workers[id], &b.blocks[i]
+	p := bl.p
+	for j := range p.terms {
+		t := &p.terms[j]
+		accumulate := p.accumulate || j > 0
+		if !b.mapWeights {
+			b.panels(t.w, t.order).Mul(p.c, p.ldc, t.in, bl.m0, bl.m1, bl.n0, bl.n1, accumulate)
+			continue
+		}
+		_, k := t.shape()
+		w.panels.Reset(b.level, k, bl.n1-bl.n0, !b.wide(t.w))
+		t.w.pack(&w.panels, 0, w.panels.Count(), bl.n0, t.order)
+		w.panels.Mul(p.c[bl.n0:], p.ldc, t.in, bl.m0, bl.m1, 0, bl.n1-bl.n0, accumulate)
+	}
+	if p.end != nil {
+		p.end(w, bl)
+	}
+}
