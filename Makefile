@@ -1,6 +1,6 @@
 # Shortcuts. Nothing here is needed to build or use cria: go build -o cria ./cmd/cria
 
-.PHONY: test ci bench interop demo generate lint
+.PHONY: test ci bench bench-peers interop demo generate lint
 
 test: ## the test command of the README
 	go test ./...
@@ -13,6 +13,9 @@ bench: ## benchmarks of the kernels, backends and the tokenizer
 
 interop: ## cria judged by transformers and peft (needs Python; see interop/README.md)
 	bash interop/run
+
+bench-peers: ## speed and memory beside transformers and peft, about an hour (needs Python; see interop/README.md)
+	bash interop/bench-peers
 
 demo:
 	go run ./cmd/cria demo

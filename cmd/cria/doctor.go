@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 
+	"cria/internal/bench"
 	"cria/internal/compute/cpu"
 	"cria/internal/compute/cpu/kernels"
 	"cria/internal/demomodel"
@@ -131,37 +132,12 @@ func diagnose() *diagnosis {
 	return d
 }
 
-// measure runs the peak loops on one thread, then on all at once.
+// measure measures one thread, then all at once.
 func (d *diagnosis) measure(level kernels.Level) {
-	n := d.CPU.Threads
-	pool := kernels.NewPool(n)
-	defer pool.Close()
-	all := func(f func(i int) float64) (sum float64) {
-		got := make([]float64, n)
-		pool.Run(n, func(_, i int) { got[i] = f(i) })
-		for _, x := range got {
-			sum += x
-		}
-		return sum
-	}
-	p := &d.Peak
-	p.Float32One, p.BFloat16One = kernels.PeakF32(level), kernels.PeakBF16(level)
-	p.Float32All = all(func(int) float64 { return kernels.PeakF32(level) })
-	p.BFloat16All = all(func(int) float64 { return kernels.PeakBF16(level) })
-
-	// Every thread reads memory of its own, more than caches hold; it is written first, so that every page is real.
-	size := int64(max(16, 256/n)) << 20
-	if a := d.Memory.Available; level == kernels.Generic || a > 0 && size*int64(n) > a/4 {
-		return
-	}
-	buffers := make([][]float32, n)
-	pool.Run(n, func(_, i int) {
-		buffers[i] = make([]float32, size/4)
-		for j := range buffers[i] {
-			buffers[i][j] = 1
-		}
-	})
-	d.Memory.Bandwidth = all(func(i int) float64 { return kernels.ReadBandwidth(level, buffers[i]) })
+	peaks := bench.Peaks(level, 1, d.CPU.Threads)
+	d.Peak.Float32One, d.Peak.BFloat16One = peaks[0].Float32, peaks[0].BFloat16
+	d.Peak.Float32All, d.Peak.BFloat16All = peaks[1].Float32, peaks[1].BFloat16
+	d.Memory.Bandwidth = bench.ReadBandwidth(level, d.CPU.Threads)
 }
 
 // cpuName is the model name that Linux gives the first core, "" if there is none.

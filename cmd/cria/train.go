@@ -120,6 +120,7 @@ func describe(ui *ui, j *train.Job) {
 			ui.note("  %s %s (allowed by the recipe)", plural(t.n, "row"), t.what)
 		}
 	}
+	ui.note("%s", memoryLine(j.Plan))
 	if j.Resumed != "" {
 		ui.note("going on from %s", j.Resumed)
 	}

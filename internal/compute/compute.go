@@ -144,8 +144,8 @@ type Backend interface {
 
 	// QKVForward sets q.Y, k.Y, v.Y from n(x), rotating q and k by rope; k and v in the rows from Pass.KV on.
 	QKVForward(p *Pass, x Buffer, n Norm, q, k, v Proj, rope *Rope)
-	// QKVBackward adds to dx what q.DY, k.DY and v.DY (with respect to the rotated q and k) say of x, adds to the LoRA
-	// gradients, and overwrites q.DY and k.DY.
+	// QKVBackward adds to dx, unless it is nil, what q.DY, k.DY and v.DY (with respect to the rotated q and k) say of x,
+	// adds to the LoRA gradients, and overwrites q.DY and k.DY.
 	QKVBackward(p *Pass, dx, x Buffer, n Norm, q, k, v Proj, rope *Rope)
 
 	// AttentionForward sets out (T, H·D) = softmax(q kᵀ/√D) v over each token's context, and lse (T, H), the logarithm of
@@ -168,6 +168,12 @@ type Backend interface {
 	DownForward(p *Pass, d Proj, gate, up, res Buffer)
 	// DownBackward sets dgate and dup from d.DY; they may be the buffers gate and up.
 	DownBackward(p *Pass, d Proj, dgate, dup, gate, up Buffer)
+
+	// Gather sets dst[Rows.From+i] = src[Rows.From+rows[i]]; rows ascend.
+	Gather(p *Pass, dst, src Buffer, rows []int32)
+	// Spread is Gather's way back within one buffer: it moves x[Rows.From+i] to x[Rows.From+rows[i]] and sets the other
+	// rows of the pass to zero.
+	Spread(p *Pass, x Buffer, rows []int32)
 
 	// Logits sets the first len(rows) rows of logits (·, V) to head(n(x[row])), rows counted from Pass.Rows.From.
 	Logits(p *Pass, logits, x Buffer, n Norm, head Weight, rows []int32)

@@ -91,6 +91,25 @@ func (p *Plain[F]) Read(dst []float32, src Buffer, row int) {
 
 func (p *Plain[F]) Zero(b Buffer, rows Span) { clear(p.buf(b).rowsOf(rows)) }
 
+func (p *Plain[F]) Gather(ps *Pass, dst, src Buffer, rows []int32) {
+	for i, r := range rows {
+		copy(p.buf(dst).row(ps.Rows.From+i), p.buf(src).row(ps.Rows.From+int(r)))
+	}
+}
+
+func (p *Plain[F]) Spread(ps *Pass, x Buffer, rows []int32) {
+	i := len(rows) - 1
+	for r := ps.Rows.Len() - 1; r >= 0; r-- {
+		row := p.buf(x).row(ps.Rows.From + r)
+		if i >= 0 && int(rows[i]) == r {
+			copy(row, p.buf(x).row(ps.Rows.From+i))
+			i--
+		} else {
+			clear(row)
+		}
+	}
+}
+
 func (p *Plain[F]) Embed(ps *Pass, x Buffer, table Weight, ids []int32) {
 	w := p.weight(table)
 	for i, id := range ids {
@@ -265,6 +284,9 @@ func (p *Plain[F]) normProjectBackward(ps *Pass, dx, x Buffer, n Norm, out []int
 	for i, pr := range prs {
 		in := func(t int) []F { return p.norm(p.buf(x).row(ps.Rows.From+t), n) }
 		p.projectBackward(ps, pr, in, out[i], func(t int, d []F) { axpy(dn[t*x.Cols():(t+1)*x.Cols()], 1, d) })
+	}
+	if dx == nil {
+		return
 	}
 	for t := range ps.Rows.Len() {
 		i := ps.Rows.From + t

@@ -27,6 +27,7 @@ var layers = [][]string{
 	{"llama"},
 	{"adapter", "chat", "convert", "data", "demomodel", "recipe"},
 	{"generate", "inspect", "server", "train"},
+	{"bench"},
 	{""}, // the root package
 	{"cmd/cria"},
 }
@@ -34,14 +35,15 @@ var layers = [][]string{
 // backends are imported only where a backend is chosen.
 var (
 	backends = []string{"compute/cpu", "compute/cpu/kernels"}
-	choosers = []string{"", "cmd/cria", "compute/cpu", "generate", "train"}
+	choosers = []string{"", "bench", "cmd/cria", "compute/cpu", "generate", "train"}
 )
 
 // outside are packages that no layer may build on, and that may import anything below the commands.
 var outside = []string{
 	"compute/computetest", // conformance suite of backends
 	"compute/cpu/kernels/gen",
-	"disk/faultfs", // imported by tests
+	"disk/faultfs",  // imported by tests
+	"interop/peers", // shows figures
 	"layering",
 }
 

@@ -151,7 +151,7 @@ func TestForwardGolden(t *testing.T) {
 				want := open(t, fmt.Sprintf("%stiny/forward.%d.safetensors", golden, i))
 				key := map[bool]string{false: "logits", true: "adapted"}[adapted]
 				n := len(r.IDs)
-				s, p, all := m.NewState(n, false), causal(n), make([]int32, n)
+				s, p, all := m.NewState(llama.Shape{Stack: pack.Stack{Rows: n}}), causal(n), make([]int32, n)
 				for k := range all {
 					all[k] = int32(k)
 				}
@@ -172,12 +172,12 @@ func TestGradientsGolden(t *testing.T) {
 		for _, share := range []bool{true, false} {
 			m := tiny(t, be, true)
 			step := pack.NewStep([][]pack.Row{rows(t)[:4]}, pack.MicrobatchMean, 1, share)
-			runs, n, err := step.Plan(0)
+			runs, need, err := step.Plan(0)
 			if err != nil {
 				t.Fatal(err)
 			}
 			loss := be.Alloc(1, len(step.Targets))
-			m.RunStep(m.NewState(n, false), runs, nil, loss)
+			m.RunStep(m.NewState(llama.Shape{Stack: need}), runs, nil, loss)
 			var sum float64
 			for i, l := range read(m, loss) {
 				sum += float64(l) * float64(step.Targets[i].Weight)

@@ -7,8 +7,8 @@ import (
 	"cria/internal/compute"
 )
 
-// Attach puts a LoRA beside one projection: a is (r, in), b is (out, r), as PEFT's lora_A and lora_B. With train set its
-// gradients are kept.
+// Attach puts a LoRA beside one projection: a is (r, in), b is (out, r), as PEFT's lora_A and lora_B; nil is zero. With
+// train set its gradients are kept.
 func (m *Model) Attach(layer int, kind string, r int, a, b []float32, scale float64, train bool) (*compute.LoRA, error) {
 	k := slices.Index(LinearNames[:], kind)
 	if layer < 0 || layer >= len(m.Layers) || k < 0 {
@@ -16,12 +16,16 @@ func (m *Model) Attach(layer int, kind string, r int, a, b []float32, scale floa
 	}
 	lin := m.Layers[layer].Linears()[k]
 	in, out := lin.W.In(), lin.W.Out()
-	if len(a) != r*in || len(b) != out*r {
+	if a != nil && len(a) != r*in || b != nil && len(b) != out*r {
 		return nil, fmt.Errorf("LoRA of %s in layer %d does not fit a (%d, %d) matrix at rank %d", kind, layer, out, in, r)
 	}
 	l := &compute.LoRA{A: m.be.Alloc(r, in), Bt: m.be.Alloc(r, out), Scale: float32(scale), Module: uint32(layer*len(LinearNames) + k)}
-	m.be.Write(l.A, 0, a)
-	m.be.Write(l.Bt, 0, Transpose(b, out, r))
+	if a != nil {
+		m.be.Write(l.A, 0, a)
+	}
+	if b != nil {
+		m.be.Write(l.Bt, 0, Transpose(b, out, r))
+	}
 	if train {
 		l.DA, l.DB = m.be.Alloc(r, in), m.be.Alloc(r, out)
 	}

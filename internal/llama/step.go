@@ -11,11 +11,13 @@ func (m *Model) RunStep(s *State, runs []pack.Run, drop *compute.Dropout, loss c
 		r := &runs[i]
 		r.Pass.Dropout = drop
 		if r.Phase&pack.Forward != 0 {
-			m.Forward(s, &r.Pass, r.IDs)
-			m.ClearKV(s, &r.Pass)
+			m.forwardKV(s, &r.Pass, r.IDs)
+		}
+		if r.Phase == pack.Forward {
+			m.clearKV(s, &r.Pass)
 		}
 		if r.Phase&pack.Backward != 0 {
-			m.Backward(s, &r.Pass, r.Targets, loss)
+			m.Backward(s, &r.Pass, r.Targets, loss, r.Phase == pack.Backward)
 		}
 	}
 }

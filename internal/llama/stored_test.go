@@ -89,12 +89,12 @@ func TestStoredTypes(t *testing.T) {
 						t.Fatal(err)
 					}
 					step := pack.NewStep([][]pack.Row{rows(t)[:3]}, pack.TokenMean, 1, true)
-					runs, n, err := step.Plan(0)
+					runs, need, err := step.Plan(0)
 					if err != nil {
 						t.Fatal(err)
 					}
 					loss := be.Alloc(1, len(step.Targets))
-					m.RunStep(m.NewState(n, false), runs, nil, loss)
+					m.RunStep(m.NewState(llama.Shape{Stack: need}), runs, nil, loss)
 					return slices.Concat(read(m, loss), read(m, lora.DA), read(m, lora.DB))
 				}
 				if want, got := run(original), run(copied); !slices.Equal(got, want) {

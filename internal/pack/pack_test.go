@@ -49,8 +49,17 @@ func TestPlanComputesEveryRow(t *testing.T) {
 		}
 		limit := rapid.IntRange(s.MinRows(), s.MinRows()+40).Draw(t, "limit")
 		runs, need, err := s.Plan(limit)
-		if err != nil || need > max(limit, 0) && limit > 0 {
+		if err != nil || need.Rows > limit && limit > 0 {
 			t.Fatalf("plan: need %d of %d, %v", need, limit, err)
+		}
+		split := 0
+		for _, r := range runs {
+			if r.Phase != Forward|Backward {
+				split = max(split, r.Pass.Rows.To)
+			}
+		}
+		if split != need.Split {
+			t.Fatalf("split nodes stand in %d rows, the plan says %d", split, need.Split)
 		}
 
 		type goal struct {
@@ -72,8 +81,8 @@ func TestPlanComputesEveryRow(t *testing.T) {
 				}
 			}
 		}
-		stack := make([]int32, need) // token id in each row
-		state := make([]int, need)   // 1: forward done, 2: backward done
+		stack := make([]int32, need.Rows) // token id in each row
+		state := make([]int, need.Rows)   // 1: forward done, 2: backward done
 		seen := map[int32]bool{}
 		for _, r := range runs {
 			if r.Phase&Forward != 0 {
@@ -175,5 +184,53 @@ func TestSharing(t *testing.T) {
 	}
 	if _, _, err := shared.Plan(5); err == nil {
 		t.Error("a pass smaller than a row was accepted")
+	}
+}
+
+// Groups of siblings are as few as the limit allows, and as equal as they can be.
+func TestGroupsAreEqual(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		lens := rapid.SliceOfN(rapid.IntRange(1, 50), 1, 30).Draw(t, "rows")
+		var mb []Row
+		for i, n := range lens {
+			ids := slices.Repeat([]int32{int32(i)}, n+1)
+			labels := slices.Repeat([]int32{Ignore}, n+1)
+			labels[n] = ids[n]
+			mb = append(mb, Row{ids, labels})
+		}
+		s := NewStep([][]Row{mb}, TokenMean, 1, true)
+		limit := rapid.IntRange(slices.Max(lens), 200).Draw(t, "limit")
+		runs, need, err := s.Plan(limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		count := func(limit int) (groups int) {
+			room := 0
+			for _, n := range slices.Backward(lens) {
+				if room -= n; room < 0 {
+					groups, room = groups+1, limit-n
+				}
+			}
+			return groups
+		}
+		if len(runs) != count(limit) {
+			t.Fatalf("%d groups, %d suffice", len(runs), count(limit))
+		}
+		if need.Rows > slices.Max(lens) && count(need.Rows-1) <= len(runs) {
+			t.Fatalf("groups of up to %d rows, smaller ones suffice", need.Rows)
+		}
+	})
+}
+
+func TestTinyRemainderIsShared(t *testing.T) {
+	var mb []Row
+	for i := range 9 {
+		ids := slices.Repeat([]int32{int32(i)}, 61)
+		mb = append(mb, Row{ids, ids})
+	}
+	s := NewStep([][]Row{mb}, TokenMean, 1, true)
+	runs, need, err := s.Plan(512)
+	if err != nil || len(runs) != 2 || need != (Stack{Rows: 300}) {
+		t.Errorf("540 tokens in passes of 512: %d runs, %+v, %v", len(runs), need, err)
 	}
 }

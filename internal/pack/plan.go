@@ -3,6 +3,7 @@ package pack
 import (
 	"fmt"
 	"slices"
+	"sort"
 
 	"cria/internal/compute"
 )
@@ -27,15 +28,22 @@ type Run struct {
 	Targets []compute.Target
 }
 
-// Plan returns the runs of the step for at most maxRows rows of activations (0: no bound), and how many rows they need.
+// Stack is a number of rows of activations, and how many of them, from the bottom, belong to nodes that go backward in a
+// later run than their descendants.
+type Stack struct{ Rows, Split int }
+
+// Max is what serves two plans.
+func (s Stack) Max(t Stack) Stack { return Stack{max(s.Rows, t.Rows), max(s.Split, t.Split)} }
+
+// Plan returns the runs of the step for at most maxRows rows of activations (0: no bound), and the stack that they need.
 // Runs go from the last node to the first, which is what keeps every sum over tokens in one order (compute.BlockRows).
-func (s *Step) Plan(maxRows int) (runs []Run, rows int, err error) {
+func (s *Step) Plan(maxRows int) (runs []Run, need Stack, err error) {
 	if maxRows <= 0 {
 		maxRows = len(s.IDs)
 	}
 	p := &planner{step: s, max: maxRows, row: make([]int, len(s.Nodes))}
 	if err := p.children(0, len(s.Nodes), 0); err != nil {
-		return nil, 0, err
+		return nil, Stack{}, err
 	}
 	return p.runs, p.need, nil
 }
@@ -52,7 +60,7 @@ func (s *Step) MinRows() int {
 type planner struct {
 	step *Step
 	max  int
-	need int
+	need Stack
 	row  []int // of each node's first token on the stack
 	runs []Run
 }
@@ -63,23 +71,47 @@ func (p *planner) children(from, to, base int) error {
 	for i := from; i < to; i = p.step.Nodes[i].End {
 		tops = append(tops, i)
 	}
-	for len(tops) > 0 {
-		last := len(tops) - 1
-		end := p.step.Nodes[tops[last]].End
-		if p.tokens(tops[last], end) > p.max-base {
-			if err := p.split(tops[last], base); err != nil {
+	fits := func(top int) bool { return p.tokens(top, p.step.Nodes[top].End) <= p.max-base }
+	for n := len(tops); n > 0; n = len(tops) {
+		end := p.step.Nodes[tops[n-1]].End
+		if !fits(tops[n-1]) {
+			if err := p.split(tops[n-1], base); err != nil {
 				return err
 			}
-			tops = tops[:last]
+			tops = tops[:n-1]
 			continue
 		}
-		for last > 0 && p.tokens(tops[last-1], end) <= p.max-base {
-			last--
+		first := n - 1
+		for first > 0 && fits(tops[first-1]) {
+			first--
 		}
-		p.add(Forward|Backward, tops[last], end, base)
-		tops = tops[:last]
+		for _, top := range p.groups(tops[first:], end, p.max-base) {
+			p.add(Forward|Backward, top, end, base)
+			end = top
+		}
+		tops = tops[:first]
 	}
 	return nil
+}
+
+// groups divides consecutive subtrees, the last one ending before node end, into as few groups of at most limit tokens as
+// there can be, and these into groups as equal as they can be. It returns the first node of each, last group first.
+func (p *planner) groups(tops []int, end, limit int) []int {
+	divide := func(limit int) (firsts []int) {
+		for i, end := len(tops)-1, end; i >= 0; i-- {
+			if i > 0 && p.tokens(tops[i-1], end) <= limit {
+				continue
+			}
+			firsts, end = append(firsts, tops[i]), tops[i]
+		}
+		return firsts
+	}
+	fewest := len(divide(limit))
+	most := p.tokens(tops[0], end)
+	smaller := sort.Search(limit, func(limit int) bool {
+		return limit*fewest >= most && len(divide(limit)) <= fewest
+	})
+	return divide(smaller)
 }
 
 // split plans node i alone, forward, then its children above it, then its backward.
@@ -89,6 +121,7 @@ func (p *planner) split(i, base int) error {
 		return fmt.Errorf("a pass of %d tokens is too small for a row with %d", p.max, base+n.Len())
 	}
 	p.add(Forward, i, i+1, base)
+	p.need.Split = max(p.need.Split, base+n.Len())
 	if err := p.children(i+1, n.End, base+n.Len()); err != nil {
 		return err
 	}
@@ -104,7 +137,7 @@ func (p *planner) tokens(from, end int) int {
 func (p *planner) add(ph Phase, from, end, base int) {
 	s := p.step
 	t0, t1 := s.Nodes[from].From, s.Nodes[end-1].To
-	p.need = max(p.need, base+t1-t0)
+	p.need.Rows = max(p.need.Rows, base+t1-t0)
 	r := Run{Phase: ph, IDs: s.IDs[t0:t1]}
 	r.Pass = compute.Pass{Rows: compute.Span{From: base, To: base + t1 - t0}, KV: base, Pos: s.Pos[t0:t1], Node: s.Key[t0:t1],
 		Segments: make([]compute.Segment, 0, end-from)}

@@ -184,7 +184,7 @@ var table = []Key{
 		Meaning: "Compute activations again instead of keeping them; `auto` does so where memory does not suffice",
 		value:   func(r *Recipe) value { return autoFlag{&r.GradientCheckpointing} }},
 	{Name: "max_memory", Section: sectionEngine, optional: true,
-		Meaning: "Memory that the run may use",
+		Meaning: "Most memory that the process may hold of its own; pages of the model's files, which the system can take back, come on top (`cria plan` shows both)",
 		value:   func(r *Recipe) value { return size{&r.MaxMemory} }},
 	{Name: "threads", Section: sectionEngine,
 		Meaning: "Processor threads",

@@ -4,6 +4,9 @@ import (
 	"context"
 	"runtime"
 	"testing"
+
+	"cria/internal/llama"
+	"cria/internal/pack"
 )
 
 // A step allocates no activations and no scratch, only its trie and passes (pure integers) and the closures of parallel
@@ -27,7 +30,7 @@ func TestStepAllocatesLittle(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	objects, bytes := (after.Mallocs-before.Mallocs)/steps, (after.TotalAlloc-before.TotalAlloc)/steps
 	t.Logf("%d objects of together %d bytes a step", objects, bytes)
-	if rowBytes := uint64(j.Model.StateBytes(1, false)); objects > 1000 || bytes > 64*rowBytes {
+	if rowBytes := uint64(j.Model.Activations(llama.Shape{Stack: pack.Stack{Rows: 1}}).Sum()); objects > 1000 || bytes > 64*rowBytes {
 		t.Errorf("a step allocates %d objects of together %d bytes, the activations of a row take %d", objects, bytes, rowBytes)
 	}
 }

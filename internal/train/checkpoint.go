@@ -2,12 +2,14 @@ package train
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -149,25 +151,36 @@ func (l *Loop) writeAdapter(w *disk.DirWriter, epoch float64) error {
 	return writeJSON(w, "trainer_state.json", l.trainerState(epoch))
 }
 
+// writeOptimizer writes one tensor after the other, so that they never stand in memory twice.
 func (l *Loop) writeOptimizer(w *disk.DirWriter) error {
 	var ts []safetensors.Tensor
+	moments, most := map[string]compute.Buffer{}, 0
 	for i, p := range l.params {
-		ts = append(ts, l.momentTensor("exp_avg."+l.names[i], p.M), l.momentTensor("exp_avg_sq."+l.names[i], p.V))
+		for key, b := range map[string]compute.Buffer{"exp_avg.": p.M, "exp_avg_sq.": p.V} {
+			ts = append(ts, safetensors.Tensor{Name: key + l.names[i], DType: safetensors.F32, Shape: []int{b.Rows(), b.Cols()}})
+			moments[key+l.names[i]], most = b, max(most, b.Rows()*b.Cols())
+		}
 	}
 	f, err := w.Create(optimizerFile)
 	if err != nil {
 		return err
 	}
-	if err := safetensors.Write(f, ts, map[string]string{"format": "pt"}); err != nil {
+	values, data := make([]float32, most), make([]byte, 0, 4*most)
+	err = safetensors.WriteFunc(f, ts, map[string]string{"format": "pt"}, func(w io.Writer, t safetensors.Tensor) error {
+		b := moments[t.Name]
+		v := values[:b.Rows()*b.Cols()]
+		l.Model.Backend().Read(v, b, 0)
+		data = data[:0]
+		for _, x := range v {
+			data = binary.LittleEndian.AppendUint32(data, math.Float32bits(x))
+		}
+		_, err := w.Write(data)
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	return f.Close()
-}
-
-func (l *Loop) momentTensor(name string, b compute.Buffer) safetensors.Tensor {
-	v := make([]float32, b.Rows()*b.Cols())
-	l.Model.Backend().Read(v, b, 0)
-	return safetensors.FromFloat32s(name, []int{b.Rows(), b.Cols()}, v)
 }
 
 // load takes a verified checkpoint's state into the loop. The adapter has been loaded already.

@@ -3,6 +3,7 @@ package train
 import (
 	"context"
 	"path/filepath"
+	"slices"
 
 	"cria/internal/adapter"
 	"cria/internal/compute"
@@ -33,8 +34,8 @@ type Config struct {
 	Optimizer   compute.AdamW // the scalars that do not change from step to step
 	MaxGradNorm float64       // 0: no clipping
 
-	MaxRows   int  // rows of activations that a pass may use; 0: no bound
-	Recompute bool // gradient_checkpointing
+	MaxRows int           // rows of activations that a pass may use; 0: no bound
+	Levels  []llama.Level // what each layer computes again in the backward pass; nil: nothing
 
 	FS             disk.FS
 	OutputDir      string
@@ -62,35 +63,26 @@ func (c *Config) pack(plan data.Step) *pack.Step {
 	return pack.NewStep(mbs, c.Reduction, c.Accumulation, c.Share)
 }
 
-// largest is what the largest steps of a run need.
-type largest struct {
-	rows    int // of activations, where a step is one pass
-	minRows int // of activations, where passes are as small as can be
-	targets int
-}
-
-// largest looks at all steps, so that memory is planned and allocated once.
-func (c *Config) largest(ctx context.Context) (n largest, err error) {
-	for i := range c.Steps.Len() {
-		if err := ctx.Err(); err != nil {
-			return n, err
-		}
-		s := c.pack(c.Steps.At(i))
-		n.rows, n.minRows, n.targets = max(n.rows, len(s.IDs)), max(n.minRows, s.MinRows()), max(n.targets, len(s.Targets))
-	}
-	return n, nil
+// Recomputes says whether layers compute activations again in the backward pass.
+func (c *Config) Recomputes() bool {
+	return slices.ContainsFunc(c.Levels, func(l llama.Level) bool { return l != llama.KeepAll })
 }
 
 // New allocates the run's memory and attaches the adapter to the model.
 func New(c Config) (*Loop, error) {
-	n, err := c.largest(context.Background())
+	s, err := c.survey(context.Background())
 	if err != nil {
 		return nil, err
 	}
-	return newLoop(c, n)
+	need, _, err := c.demands(context.Background(), &s, c.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	return newLoop(c, need, s.targets)
 }
 
-func newLoop(c Config, n largest) (*Loop, error) {
+// newLoop allocates for steps of up to targets targets that need no larger stack.
+func newLoop(c Config, need pack.Stack, targets int) (*Loop, error) {
 	l := &Loop{Config: c}
 	be := c.Model.Backend()
 	for _, m := range c.Adapter.Modules {
@@ -111,11 +103,9 @@ func newLoop(c Config, n largest) (*Loop, error) {
 			l.params, l.grads, l.names = append(l.params, p), append(l.grads, p.G), append(l.names, "base_model.model."+m.Name+t.suffix)
 		}
 	}
-	if c.MaxRows > 0 {
-		n.rows = min(n.rows, c.MaxRows)
-	}
-	l.state = c.Model.NewState(max(n.rows, 1), c.Recompute)
-	l.loss, l.nll = be.Alloc(1, max(n.targets, 1)), make([]float32, n.targets)
+	need.Rows = max(need.Rows, 1)
+	l.state = c.Model.NewState(llama.Shape{Stack: need, Levels: c.Levels})
+	l.loss, l.nll = be.Alloc(1, max(targets, 1)), make([]float32, targets)
 	return l, nil
 }
 

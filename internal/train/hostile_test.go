@@ -83,7 +83,7 @@ func TestPlanningIsInterruptible(t *testing.T) {
 	defer j.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := j.largest(ctx); !errors.Is(err, context.Canceled) {
+	if _, err := j.survey(ctx); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }

@@ -1,81 +1,89 @@
 package train
 
 import (
+	"bufio"
 	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
 
-	"cria/internal/compute"
 	"cria/internal/compute/cpu"
-	"cria/internal/llama"
-	"cria/internal/recipe"
-	"cria/internal/safetensors"
 )
 
-// memory decides what is kept and what is made again, within max_memory or what the machine has free.
-type memory struct {
-	r          *recipe.Recipe
-	limit      int64 // bytes for everything; 0: unknown, no limit
-	weights    int64 // converted and packed copies of the weights
-	mapped     int64 // weights that are read from the mapped files in every operation, through the system's cache
-	mapWeights bool  // pack weights anew in every operation
+// garbage is how much memory may wait for the collector, where a hundredth of the whole is less.
+const garbage = 16 << 20
+
+// heapRoom is what the heap takes beside live bytes: what waits for the collector, at the percentage that makes it so, and
+// rounding to pages, tables and stacks.
+func heapRoom(live int64) (room int64, percent int) {
+	percent = int(min(100, max(1, garbage*100/max(live, 1))))
+	return live*int64(percent)/100 + live/64 + 4<<20, percent
 }
 
-// planMemory keeps packed copies of the weights where they take at most a third of the limit. stored is the type of the
-// model's files.
-func planMemory(cfg *llama.Config, stored safetensors.DType, r *recipe.Recipe, dtype compute.DType) *memory {
-	m := &memory{r: r, limit: r.MaxMemory}
-	if m.limit == 0 {
-		_, available, _ := cpu.Memory()
-		m.limit = available * 9 / 10
+// bound makes the collector keep to a plan until release is called. It is the whole process's.
+func bound(plan *Plan) (release func()) {
+	debug.FreeOSMemory()
+	old := debug.SetGCPercent(plan.collect)
+	return func() { debug.SetGCPercent(old) }
+}
+
+// tight keeps the process below limit bytes where the collector can, until release is called; 0: no limit.
+func tight(limit int64) (release func()) {
+	if limit <= 0 {
+		return func() {}
 	}
-	elements := cfg.ProductElements()
-	converted, packed := cpu.WeightBytes(stored, dtype)
-	m.weights = elements * (converted + 2*packed) // packed for the forward and the backward pass
-	if m.limit > 0 && m.weights > m.limit/3 {
-		m.mapWeights, m.weights = true, elements*converted
-		if converted == 0 {
-			m.mapped = elements * packed
+	old := debug.SetMemoryLimit(limit)
+	return func() { debug.SetMemoryLimit(old) }
+}
+
+// ownMemory is the memory of this process without pages of files: what it is now, after garbage was given back, and at
+// most the peak so far. Tests replace it.
+var ownMemory = func() (now, peak int64) {
+	debug.FreeOSMemory()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	now, peak = int64(m.Sys-m.HeapReleased), int64(m.Sys)
+	if anon := processStatus("RssAnon"); anon > 0 {
+		now, peak = anon, min(peak, processStatus("VmHWM"))
+	}
+	return now, max(now, peak)
+}
+
+// freeMemory is what this machine has for new memory, 0 where that is not known. Tests replace it.
+var freeMemory = func() int64 {
+	_, available, _ := cpu.Memory()
+	return available
+}
+
+// processStatus is a size in /proc/self/status, in bytes; 0 where there is none.
+func processStatus(key string) int64 {
+	f, err := os.Open("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		if k, v, ok := strings.Cut(s.Text(), ":"); ok && k == key {
+			kib, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(v), " kB"), 10, 64)
+			return kib << 10
 		}
 	}
-	return m
+	return 0
 }
 
-// rows is how many rows of activations a pass may have, 0 for no bound, and whether layers are computed again in the
-// backward pass.
-func (m *memory) rows(c *Config, n largest) (maxRows int, recompute bool, err error) {
-	choices := map[string][]bool{"auto": {false, true}, "true": {true}, "false": {false}}[m.r.GradientCheckpointing]
-	if m.limit == 0 {
-		return 0, choices[0], nil
-	}
-	cfg := c.Model.Config
-	adapter := int64(c.Adapter.NumParameters()) * 4 * 4 // weight, gradient, two moments
-	ranks := 0
-	for _, mod := range c.Adapter.Modules {
-		ranks += mod.R
-	}
-	scratch, head := cpu.ScratchBytes(cfg.HiddenSize, cfg.IntermediateSize, cfg.VocabSize)
-	room, row := m.limit-m.weights-adapter-head, int64(0)
-	for _, recompute = range choices {
-		row = c.Model.StateBytes(1, recompute) + int64(4*ranks) + scratch
-		switch fits := int((room - m.mapped) / row); {
-		case fits >= n.rows:
-			return 0, recompute, nil
-		case fits >= n.minRows:
-			return fits, recompute, nil
-		}
-	}
-	if m.mapped > 0 && int(room/row) >= n.minRows { // slow, but possible: what leaves the system's cache is read again
-		return n.minRows, recompute, nil
-	}
-	return 0, false, m.r.Errorf("max_memory", "%s does not hold this job: the longest row's activations take %s, adapter and optimizer %s, copies of the weights %s; "+
-		"allow more memory, or lower max_length%s", size(m.limit), size(int64(n.minRows)*row), size(adapter), size(m.weights), map[bool]string{false: ", or set gradient_checkpointing: auto"}[recompute])
-}
-
+// size is for messages.
 func size(bytes int64) string {
 	switch {
-	case bytes >= 1<<30:
+	case bytes >= 10<<30:
 		return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30))
+	case bytes >= 1<<30:
+		return fmt.Sprintf("%.2f GiB", float64(bytes)/(1<<30))
 	case bytes >= 1<<20:
 		return fmt.Sprintf("%.0f MiB", float64(bytes)/(1<<20))
+	case bytes >= 1<<10:
+		return fmt.Sprintf("%.0f KiB", float64(bytes)/(1<<10))
 	}
 	return fmt.Sprintf("%d bytes", bytes)
 }

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"sync"
 
@@ -29,6 +30,10 @@ type Options struct {
 	Info       func(string) // remarks for the user
 	OnProgress func(Progress)
 	FS         disk.FS // nil: the operating system's
+
+	// Measure makes the job one for measuring: operations go through the backend that it returns, and output_dir is neither
+	// read nor taken, so that nothing can be saved. Its steps are made by Advance.
+	Measure func(compute.Backend) compute.Backend
 }
 
 // Job is a recipe made ready to run.
@@ -38,6 +43,7 @@ type Job struct {
 	Report   data.Report
 	DType    compute.DType
 	Threads  int
+	Plan     *Plan
 	Resumed  string // checkpoint that the run goes on from, or ""
 	closers  []func() error
 	baseHash func() string
@@ -45,15 +51,7 @@ type Job struct {
 }
 
 // Parameters counts as peft's get_nb_trainable_parameters: the adapter's elements, and all of the model's with them.
-func (j *Job) Parameters() (trainable, all int) {
-	c := j.Model.Config
-	all = int(c.ProductElements()) + (2*c.NumHiddenLayers+1)*c.HiddenSize // matrices and norms
-	if !c.TieWordEmbeddings {
-		all += c.VocabSize * c.HiddenSize
-	}
-	trainable = j.Adapter.NumParameters()
-	return trainable, all + trainable
-}
+func (j *Job) Parameters() (trainable, all int) { return j.Plan.Trainable, j.Plan.Parameters }
 
 // Close gives back the model's files and the lock on output_dir.
 func (j *Job) Close() {
@@ -64,13 +62,41 @@ func (j *Job) Close() {
 
 // Prepare checks the whole recipe with its model, data, adapter and memory before anything is written, then takes
 // output_dir for this run and, where asked to, the state of a checkpoint.
-func Prepare(ctx context.Context, r *recipe.Recipe, o Options) (_ *Job, err error) {
+func Prepare(ctx context.Context, r *recipe.Recipe, o Options) (*Job, error) {
+	return prepare(ctx, r, o, (*Job).assemble)
+}
+
+// MakePlan checks a recipe as Prepare does and plans its run, without weights and without output_dir, which is not looked
+// at.
+func MakePlan(ctx context.Context, r *recipe.Recipe, o Options) (*Plan, *data.Report, error) {
+	j, err := prepare(ctx, r, o, func(j *Job, ctx context.Context, m material, _ Options) error {
+		_, err := j.configure(ctx, m, Options{FS: disk.OS{}}, "")
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	j.Close()
+	return j.Plan, &j.Report, nil
+}
+
+// material is what a run is made of.
+type material struct {
+	cfg     *llama.Config
+	weights *safetensors.File
+	rows    []pack.Row
+	where   func(row int) string
+}
+
+// prepare reads what a recipe names and hands it to use.
+func prepare(ctx context.Context, r *recipe.Recipe, o Options, use func(*Job, context.Context, material, Options) error) (_ *Job, err error) {
 	if o.FS == nil {
 		o.FS = disk.OS{}
 	}
 	if o.Info == nil {
 		o.Info = func(string) {}
 	}
+	defer tight(r.MaxMemory)()
 	j := &Job{Recipe: r, baseHash: sync.OnceValue(func() string { return hashBase(r.Model) })}
 	defer func() {
 		if err != nil {
@@ -83,8 +109,8 @@ func Prepare(ctx context.Context, r *recipe.Recipe, o Options) (_ *Job, err erro
 	if info, err := os.Stat(r.Model); err != nil || !info.IsDir() {
 		return nil, r.Errorf("model", "%q is not a directory here; name the directory of a model in Hugging Face's format (cria import makes one of a GGUF file)", r.Model)
 	}
-	cfg, err := llama.ReadConfig(r.Model)
-	if err != nil {
+	var m material
+	if m.cfg, err = llama.ReadConfig(r.Model); err != nil {
 		return nil, err
 	}
 	gen, err := llama.ReadGenerationConfig(r.Model)
@@ -95,46 +121,40 @@ func Prepare(ctx context.Context, r *recipe.Recipe, o Options) (_ *Job, err erro
 	if err != nil {
 		return nil, err
 	}
-	if tok.VocabSize() > cfg.VocabSize {
+	if tok.VocabSize() > m.cfg.VocabSize {
 		last, _ := tok.Token(int32(tok.VocabSize() - 1))
 		return nil, fmt.Errorf("%s: the tokenizer has %d tokens (the last is %q), the model's vocab_size is %d; tokenizer.json or a token that tokenizer_config.json adds belongs to another model",
-			r.Model, tok.VocabSize(), last, cfg.VocabSize)
+			r.Model, tok.VocabSize(), last, m.cfg.VocabSize)
 	}
-	rows, where, err := j.readRows(ctx, tok, cfg, gen)
-	if err != nil {
+	if m.rows, m.where, err = j.readRows(ctx, tok, m.cfg, gen); err != nil {
 		return nil, err
 	}
-	steps, err := data.NewSteps(data.Plan{Rows: len(rows), Batch: r.PerDeviceTrainBatchSize, Accumulation: r.GradientAccumulationSteps,
+	if m.weights, err = safetensors.OpenDir(r.Model); err != nil {
+		return nil, err
+	}
+	j.closers = append(j.closers, m.weights.Close)
+	if err := use(j, ctx, m, o); err != nil {
+		return nil, err
+	}
+	return j, nil
+}
+
+// configure makes the configuration of a loop that lacks only the model, and plans its memory.
+func (j *Job) configure(ctx context.Context, m material, o Options, checkpoint string) (*Config, error) {
+	r := j.Recipe
+	steps, err := data.NewSteps(data.Plan{Rows: len(m.rows), Batch: r.PerDeviceTrainBatchSize, Accumulation: r.GradientAccumulationSteps,
 		Epochs: r.NumTrainEpochs, MaxSteps: r.MaxSteps, Seed: r.Seed})
 	if err != nil {
 		return nil, err
 	}
-	checkpoint, err := j.checkpoint(o)
-	if err != nil {
-		return nil, err
-	}
-	ad, err := j.initialAdapter(cfg, checkpoint)
+	ad, err := j.initialAdapter(m.cfg, checkpoint)
 	if err != nil {
 		return nil, err
 	}
 	if j.DType, err = chooseDType(r, checkpoint); err != nil {
 		return nil, err
 	}
-	weights, err := safetensors.OpenDir(r.Model)
-	if err != nil {
-		return nil, err
-	}
-	j.closers = append(j.closers, weights.Close)
-	mem := planMemory(cfg, llama.StoredDType(weights), r, j.DType)
-	be := cpu.New(cpu.Options{Threads: r.Threads, DType: j.DType, MapWeights: mem.mapWeights})
-	j.closers = append(j.closers, func() error { be.Close(); return nil })
-	j.Threads = be.Threads()
-	model, err := llama.Load(be, cfg, weights)
-	if err != nil {
-		return nil, err
-	}
-
-	c := Config{Model: model, Adapter: ad, Rows: rows, Where: where, Steps: steps,
+	c := &Config{Adapter: ad, Rows: m.rows, Where: m.where, Steps: steps,
 		BatchSize: r.PerDeviceTrainBatchSize, Accumulation: r.GradientAccumulationSteps, Reduction: pack.Reduction(r.LossReduction),
 		Share: r.SharePrefix != "false", Dropout: r.LoRA.LoraDropout, Seed: r.Seed,
 		Schedule:    schedule(r, steps.Len()),
@@ -145,35 +165,65 @@ func Prepare(ctx context.Context, r *recipe.Recipe, o Options) (_ *Job, err erro
 		c.SaveDType = safetensors.BF16
 	}
 	c.BaseHash = j.baseHash
-	rowsHash := hashRows(rows)
+	rowsHash := hashRows(m.rows)
 	c.Identity = func() map[string]string { return identity(r, j.DType, rowsHash, j.baseHash()) }
-	largest, err := c.largest(ctx)
-	if err != nil {
+	if j.Plan, err = newPlan(ctx, *c, r, m.cfg, m.weights, j.DType); err != nil {
 		return nil, err
 	}
-	if c.MaxRows, c.Recompute, err = mem.rows(&c, largest); err != nil {
-		return nil, err
+	c.MaxRows, c.Levels = j.Plan.PassRows, j.Plan.levels
+	return c, nil
+}
+
+// assemble makes the loop.
+func (j *Job) assemble(ctx context.Context, m material, o Options) error {
+	r, checkpoint := j.Recipe, ""
+	var err error
+	if o.Measure == nil {
+		if checkpoint, err = j.checkpoint(o); err != nil {
+			return err
+		}
+	}
+	c, err := j.configure(ctx, m, o, checkpoint)
+	if err != nil {
+		return err
+	}
+	release := bound(j.Plan)
+	j.closers = append(j.closers, func() error { release(); return nil })
+	defer debug.FreeOSMemory() // what planning left
+	be := cpu.New(cpu.Options{Threads: r.Threads, DType: j.DType, MapWeights: j.Plan.MapWeights})
+	j.closers = append(j.closers, func() error { be.Close(); return nil })
+	j.Threads = be.Threads()
+	var backend compute.Backend = be
+	if o.Measure != nil {
+		backend = o.Measure(be)
+	}
+	if c.Model, err = llama.Load(backend, m.cfg, m.weights); err != nil {
+		return err
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return err
 	}
-	if err := j.takeOutputDir(ad); err != nil {
-		return nil, err
-	}
-	if err := setAside(o.FS, j.damaged); err != nil {
-		return nil, err
-	}
-	go j.baseHash() // beside the first steps
-	if j.Loop, err = newLoop(c, largest); err != nil {
-		return nil, err
-	}
-	if checkpoint != "" {
-		if err := j.load(checkpoint); err != nil {
-			return nil, err
+	if o.Measure == nil {
+		if err := j.takeOutputDir(c.Adapter); err != nil {
+			return err
 		}
-		j.Resumed = checkpoint
+		if err := setAside(o.FS, j.damaged); err != nil {
+			return err
+		}
+		go j.baseHash() // beside the first steps
 	}
-	return j, nil
+	if j.Loop, err = newLoop(*c, j.Plan.need, j.Plan.targets); err != nil {
+		return err
+	}
+	if o.Measure == nil {
+		be.Rehearse(func() { err = j.rehearse(j.Plan.steps) })
+	}
+	j.Plan.steps = nil
+	if err != nil || checkpoint == "" {
+		return err
+	}
+	j.Resumed = checkpoint
+	return j.load(checkpoint)
 }
 
 // supported refuses by name what recipes can say and this version does not do yet.

@@ -41,8 +41,7 @@ func TestTutorialJob(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	j := &Job{Loop: &Loop{Config: Config{Adapter: a, Model: &llama.Model{Config: &llama8B}}}, Recipe: r}
-	if trainable, all := j.Parameters(); trainable != 20971520 || all != 8051232768 {
+	if trainable, all := a.NumParameters(), parameters(&llama8B)+a.NumParameters(); trainable != 20971520 || all != 8051232768 {
 		t.Errorf("%d trainable parameters of %d", trainable, all)
 	}
 

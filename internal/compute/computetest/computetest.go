@@ -191,6 +191,20 @@ func (h *harness) projections(s Shape, p *compute.Pass) {
 	h.be.Embed(p, e.got, tg, ids)
 	h.check("Embed", e)
 
+	var rows []int32
+	for i := range p.Rows.Len() {
+		if h.rng.IntN(3) == 0 {
+			rows = append(rows, int32(i))
+		}
+	}
+	some := h.act(s.C)
+	h.ref.Gather(p, some.want, e.want, rows)
+	h.be.Gather(p, some.got, e.got, rows)
+	h.check("Gather", some)
+	h.ref.Spread(p, some.want, rows)
+	h.be.Spread(p, some.got, rows)
+	h.check("Spread", some)
+
 	q, dqa, dqb := h.proj(s.C, s.H*s.D, s.R, 0)
 	k, dka, dkb := h.proj(s.C, s.KV*s.D, s.R, 1)
 	v, _, _ := h.proj(s.C, s.KV*s.D, s.R, 2)
@@ -199,6 +213,11 @@ func (h *harness) projections(s Shape, p *compute.Pass) {
 	h.be.QKVForward(p, x.got, nGot, q.got, k.got, v.got, rope)
 	for name, b := range map[string]twins{"q": q.y(), "k": k.y(), "v": v.y(), "low": q.low()} {
 		h.check("QKVForward "+name, b)
+	}
+	h.ref.QKVBackward(p, nil, x.want, nWant, q.want, k.want, v.want, rope)
+	h.be.QKVBackward(p, nil, x.got, nGot, q.got, k.got, v.got, rope)
+	for name, b := range map[string]twins{"dA": dqa, "dB": dqb, "k dA": dka, "k dB": dkb} {
+		h.check("QKVBackward without dx "+name, b)
 	}
 	h.ref.QKVBackward(p, dx.want, x.want, nWant, q.want, k.want, v.want, rope)
 	h.be.QKVBackward(p, dx.got, x.got, nGot, q.got, k.got, v.got, rope)

@@ -7,12 +7,15 @@ import (
 	"cria/internal/compute"
 )
 
-// queryBlock is how many queries of a segment a task handles: rows of scores are whole, (queryBlock, keys) is all that
-// exists of the score matrix.
-const queryBlock = compute.BlockRows
-
-// fewQueries is up to how many query rows scores are made by dot products instead of packing the keys.
-const fewQueries = 4
+const (
+	// queryBlock is how many queries of a segment a task handles: rows of scores are whole, (queryBlock·H/KV, keys) is all
+	// that exists of the score matrix.
+	queryBlock = compute.BlockRows
+	// causalBlock is how many queries share a number of keys: products leave out keys that none of them sees.
+	causalBlock = 16
+	// fewQueries is up to how many query rows scores are made by dot products instead of packing the keys.
+	fewQueries = 4
+)
 
 // task is one block of queries of one segment.
 type task struct {
@@ -54,9 +57,12 @@ func (b *Backend) attentionScratch(ts []task, h compute.Heads, backward bool) {
 		products = 5
 	}
 	b.use.FLOP += 2 * float64(products) * float64(pairs) * float64(h.H*h.D)
+	rows *= h.H / h.KV
 	b.forWorkers(func(w *worker) {
 		b.grow(&w.keys, h.D*keys)
 		b.grow(&w.s, rows*keys)
+		b.grow(&w.q, rows*h.D)
+		b.grow(&w.do, rows*h.D)
 		if backward {
 			b.grow(&w.values, h.D*keys)
 			b.grow(&w.dp, rows*keys)
@@ -64,21 +70,28 @@ func (b *Backend) attentionScratch(ts []task, h compute.Heads, backward bool) {
 	})
 }
 
-// scores sets s (queries, keys; ld keys apart) to q kᵀ for one head; q is row-major with stride ldq.
-func (b *Backend) scores(w *worker, s []float32, ld int, q []float32, ldq, m, d int, k *buffer, col int, spans []compute.Span) {
-	if m <= fewQueries {
-		for i := range m {
-			j, qi := i*ld, q[i*ldq:][:d]
-			for _, sp := range spans {
-				for r := sp.From; r < sp.To; r++ {
-					s[j] = float32(b.level.Dot(qi, k.d[r*k.cols+col:][:d]))
-					j++
-				}
-			}
-		}
-		return
+// gather makes dst the (queries·group, D) matrix of the heads that read key-value head kv, in the rows from row on of x.
+func gather(dst []float32, x *buffer, row, queries, kv, width int) []float32 {
+	for i := range queries {
+		copy(dst[i*width:(i+1)*width], x.from(row + i)[kv*width:])
 	}
-	b.level.Product(s, ld, q, ldq, 1, w.keys, ld, m, ld, d, false)
+	return dst[:queries*width]
+}
+
+// scatter is the reverse of gather.
+func scatter(x *buffer, row, queries, kv, width int, src []float32) {
+	for i := range queries {
+		copy(x.from(row + i)[kv*width:][:width], src[i*width:(i+1)*width])
+	}
+}
+
+// causalBlocks calls f for runs of the queries of a task, i0 to i1-1, with the number of keys that the last of them sees.
+func (t *task) causalBlocks(f func(i0, i1, keys int)) {
+	m := t.rows.Len()
+	for i := 0; i < m; i += causalBlock {
+		end := min(i+causalBlock, m)
+		f(i, end, t.causal(end-1, t.keys))
+	}
 }
 
 // transposed makes dst the (d, n) transpose of one head of the rows spans of k, which are n together.
@@ -99,30 +112,57 @@ func (b *Backend) AttentionForward(ps *compute.Pass, h compute.Heads, out, lse, 
 	b.attentionScratch(ts, h, false)
 	b.run(len(ts)*h.KV, func(id, ti int) {
 		w, t, kv := &b.workers[id], &ts[ti/h.KV], ti%h.KV
-		spans, n := t.spans, t.keys
-		m, row := t.rows.Len(), ps.Rows.From+t.rows.From
-		s := w.s[:m*n]
+		n, m, row, col := t.keys, t.rows.Len(), ps.Rows.From+t.rows.From, kv*h.D
+		x := gather(w.q, qs, row, m, kv, group*h.D)
 		if m > fewQueries {
-			b.transposed(&w.keys, ks, kv*h.D, h.D, spans, n)
+			b.transposed(&w.keys, ks, col, h.D, t.spans, n)
 		}
-		for hd := kv * group; hd < (kv+1)*group; hd++ {
-			b.scores(w, s, n, qs.from(row)[hd*h.D:], qs.cols, m, h.D, ks, kv*h.D, spans)
-			for i := range m {
-				see := t.causal(i, n)
-				p := s[i*n:][:n]
+		o := w.do[:m*group*h.D]
+		t.causalBlocks(func(i0, i1, keys int) {
+			s, r0, rows := w.s[i0*group*n:], i0*group, (i1-i0)*group
+			b.scores(w, s, n, x[r0*h.D:], rows, h.D, m > fewQueries, keys, ks, col, t.spans)
+			for r := range rows {
+				i := i0 + r/group
+				p, see := s[r*n:][:keys], t.causal(i, n)
 				top := b.level.Max(p[:see]) * scale
 				sum := b.level.ExpSum(p[:see], p[:see], scale, top)
 				b.level.Scale(p[:see], float32(1/sum))
 				clear(p[see:])
-				buf(lse).row(row + i)[hd] = top + float32(math.Log(sum))
+				buf(lse).row(row + i)[kv*group+r%group] = top + float32(math.Log(sum))
 			}
-			o, at := os.from(row)[hd*h.D:], 0
-			for si, sp := range spans {
-				b.level.Product(o, os.cols, s[at:], n, 1, vs.d[sp.From*vs.cols+kv*h.D:], vs.cols, m, h.D, sp.Len(), si > 0)
-				at += sp.Len()
+			b.overKeys(o[r0*h.D:], s, n, rows, h.D, keys, vs, col, t.spans)
+		})
+		scatter(os, row, m, kv, group*h.D, o)
+	})
+}
+
+// scores sets s (rows, keys; ld apart) to q kᵀ for the first keys of one head; q (rows, D). The keys stand transposed in
+// w.keys, or few rows are multiplied with each key.
+func (b *Backend) scores(w *worker, s []float32, ld int, q []float32, rows, d int, packed bool, keys int, k *buffer, col int, spans []compute.Span) {
+	if packed {
+		b.level.Product(s, ld, q, d, 1, w.keys, ld, rows, keys, d, false)
+		return
+	}
+	for i := range rows {
+		j, qi := i*ld, q[i*d:][:d]
+		for _, sp := range spans {
+			for r := sp.From; r < sp.To && j-i*ld < keys; r++ {
+				s[j] = float32(b.level.Dot(qi, k.d[r*k.cols+col:][:d]))
+				j++
 			}
 		}
-	})
+	}
+}
+
+// overKeys sets o (rows, D) to p x, where p (rows, keys; ld apart) belongs to the first keys of one head of x.
+func (b *Backend) overKeys(o, p []float32, ld, rows, d, keys int, x *buffer, col int, spans []compute.Span) {
+	at := 0
+	for _, sp := range spans {
+		if n := min(sp.Len(), keys-at); n > 0 {
+			b.level.Product(o, d, p[at:], ld, 1, x.d[sp.From*x.cols+col:], x.cols, rows, d, n, at > 0)
+			at += n
+		}
+	}
 }
 
 // partialKeys is up to how many keys a block of queries keeps what it says of dk and dv. Beyond it the scores are computed
@@ -168,42 +208,51 @@ type attentionBackward struct {
 	partial                      []float32 // (task, KV, 2, keys, D) dk and dv of single blocks of queries
 }
 
-// gradient sets w.s to the probabilities and w.dp to the gradients of the scores of one block of queries (m) and keys
-// (n, of which query i sees see(i)). w.keys and w.values hold the transposed keys and values.
-func (a *attentionBackward) gradient(w *worker, t *task, hd, m, n int, see func(i int) int) {
-	row := a.from + t.rows.From
-	s, dp := w.s[:m*n], w.dp[:m*n]
-	a.b.level.Product(s, n, a.q.from(row)[hd*a.h.D:], a.q.cols, 1, w.keys, n, m, n, a.h.D, false)
-	a.b.level.Product(dp, n, a.do.from(row)[hd*a.h.D:], a.do.cols, 1, w.values, n, m, n, a.h.D, false)
-	for i := range m {
-		e := see(i)
-		p, d := s[i*n:][:n], dp[i*n:][:n]
-		a.b.level.Exp(p[:e], p[:e], a.scale, a.lse.row(row + i)[hd], 1)
-		clear(p[e:])
-		a.b.level.SoftmaxBackward(d[:e], p[:e], d[:e], a.delta[(t.rows.From+i)*a.h.H+hd], a.scale)
-		clear(d[e:])
-	}
-}
-
 // queries sets dq = dS k for one block of queries and the heads of one key-value head, and where the task has room for
 // them its parts of dk and dv.
 func (a *attentionBackward) queries(w *worker, t *task, kv int) {
-	m, n, row, col, d := t.rows.Len(), t.keys, a.from+t.rows.From, kv*a.h.D, a.h.D
-	a.b.transposed(&w.keys, a.k, col, d, t.spans, n)
-	a.b.transposed(&w.values, a.v, col, d, t.spans, n)
+	m, n, row, d := t.rows.Len(), t.keys, a.from+t.rows.From, a.h.D
+	group, col := a.group, kv*d
+	b := a.b
+	b.transposed(&w.keys, a.k, col, d, t.spans, n)
+	b.transposed(&w.values, a.v, col, d, t.spans, n)
+	q, do := gather(w.q, a.q, row, m, kv, group*d), gather(w.do, a.do, row, m, kv, group*d)
 	dk, dv := a.part(t, kv)
-	for hd := kv * a.group; hd < (kv+1)*a.group; hd++ {
-		a.gradient(w, t, hd, m, n, func(i int) int { return t.causal(i, n) })
-		at := 0
-		for si, sp := range t.spans {
-			a.b.level.Product(a.dq.from(row)[hd*d:], a.dq.cols, w.dp[at:], n, 1, a.k.d[sp.From*a.k.cols+col:], a.k.cols, m, d, sp.Len(), si > 0)
-			at += sp.Len()
-		}
-		if dk != nil {
-			later := hd > kv*a.group
-			a.b.level.Product(dk, d, w.dp, 1, n, a.q.from(row)[hd*d:], a.q.cols, n, d, m, later)
-			a.b.level.Product(dv, d, w.s, 1, n, a.do.from(row)[hd*d:], a.do.cols, n, d, m, later)
-		}
+	t.causalBlocks(func(i0, i1, keys int) {
+		r0, rows := i0*group, (i1-i0)*group
+		s, dp := w.s[r0*n:], w.dp[r0*n:]
+		a.gradient(w, t, kv, q[r0*d:], do[r0*d:], s, dp, n, i0, i1, keys, func(i int) int { return t.causal(i, n) })
+		b.overKeys(q[r0*d:], dp, n, rows, d, keys, a.k, col, t.spans)
+	})
+	scatter(a.dq, row, m, kv, group*d, q)
+	if dk == nil {
+		return
+	}
+	q = gather(w.q, a.q, row, m, kv, group*d) // it was overwritten
+	from := 0
+	t.causalBlocks(func(i0, _, keys int) { // of the keys that no earlier query sees
+		r0, rows := i0*group, (m-i0)*group
+		b.level.Product(dk[from*d:], d, w.dp[r0*n+from:], 1, n, q[r0*d:], d, keys-from, d, rows, false)
+		b.level.Product(dv[from*d:], d, w.s[r0*n+from:], 1, n, do[r0*d:], d, keys-from, d, rows, false)
+		from = keys
+	})
+}
+
+// gradient sets s to the probabilities and dp to the gradients of the scores (rows n apart) of the queries i0 to i1-1 of a
+// task and the first keys, of which query i sees see(i). q and do belong to them; w.keys and w.values hold keys and values
+// transposed, ld apart.
+func (a *attentionBackward) gradient(w *worker, t *task, kv int, q, do, s, dp []float32, n, i0, i1, keys int, see func(i int) int) {
+	rows, d, level := (i1-i0)*a.group, a.h.D, &a.b.level
+	level.Product(s, n, q, d, 1, w.keys, n, rows, keys, d, false)
+	level.Product(dp, n, do, d, 1, w.values, n, rows, keys, d, false)
+	for r := range rows {
+		i, hd := i0+r/a.group, kv*a.group+r%a.group
+		e := see(i)
+		p, g := s[r*n:][:keys], dp[r*n:][:keys]
+		level.Exp(p[:e], p[:e], a.scale, a.lse.row(a.from + t.rows.From + i)[hd], 1)
+		clear(p[e:])
+		level.SoftmaxBackward(g[:e], p[:e], g[:e], a.delta[(t.rows.From+i)*a.h.H+hd], a.scale)
+		clear(g[e:])
 	}
 }
 
@@ -298,10 +347,9 @@ func (a *attentionBackward) keyGradients(w *worker, ps *compute.Pass, kb *keyBlo
 			return n
 		}
 		m, row := t.rows.Len(), a.from+t.rows.From
-		for hd := kv * a.group; hd < (kv+1)*a.group; hd++ {
-			a.gradient(w, t, hd, m, n, see)
-			a.b.level.Product(dk, a.dk.cols, w.dp, 1, n, a.q.from(row)[hd*d:], a.q.cols, n, d, m, true)
-			a.b.level.Product(dv, a.dv.cols, w.s, 1, n, a.do.from(row)[hd*d:], a.do.cols, n, d, m, true)
-		}
+		q, do := gather(w.q, a.q, row, m, kv, a.group*d), gather(w.do, a.do, row, m, kv, a.group*d)
+		a.gradient(w, t, kv, q, do, w.s, w.dp, n, 0, m, n, see)
+		a.b.level.Product(dk, a.dk.cols, w.dp, 1, n, q, d, n, d, m*a.group, true)
+		a.b.level.Product(dv, a.dv.cols, w.s, 1, n, do, d, n, d, m*a.group, true)
 	}
 }

@@ -50,7 +50,9 @@ type Backend struct {
 	terms     [3]term
 	one       [1]product
 	blocks    []block
+	packs     []loraPack
 	sumTasks  []sumTask
+	sumBlocks []compute.Span
 	tasks     []task
 	spans     []compute.Span
 	keyBlocks []keyBlock
@@ -64,7 +66,8 @@ type worker struct {
 	mask         kernels.Mask
 	panels       kernels.Panels // of weights that are not kept packed
 	keys, values []float32      // (D, keys) transposed
-	s, dp        []float32      // (queries, keys) scores and their gradients
+	q, do        []float32      // (queries·group, D) of the heads that share a key-value head
+	s, dp        []float32      // (queries·group, keys) scores and their gradients
 }
 
 // New starts the workers.
@@ -184,16 +187,25 @@ func (b *Backend) Weight(t safetensors.Tensor) (compute.Weight, error) {
 // wide says whether the products with w need float32 panels.
 func (b *Backend) wide(w *weight) bool { return w.bf16 == nil && !b.arith.BF16 }
 
-// pack fills panels p0 to p1-1 of dst, a Panels for columns from n0 on of Wᵀ (KN false) or W.
-func (w *weight) pack(dst *kernels.Panels, p0, p1, n0 int, order kernels.Order) {
-	off := n0
+// packPart fills dst with a block of Wᵀ (NK) or W (KN): rows from k0 and columns from n0 on.
+func (w *weight) packPart(dst *kernels.Panels, n0, k0 int, order kernels.Order) {
+	off := k0*w.in + n0
 	if order == kernels.NK {
-		off = n0 * w.in
+		off = n0*w.in + k0
 	}
 	if w.bf16 != nil {
-		dst.PackBF16(p0, p1, w.bf16[2*off:], order, w.in)
+		dst.PackBF16(0, dst.Count(), w.bf16[2*off:], order, w.in)
 	} else {
-		dst.PackF32(p0, p1, w.f32[off:], order, w.in)
+		dst.PackF32(0, dst.Count(), w.f32[off:], order, w.in)
+	}
+}
+
+// pack fills panels p0 to p1-1 of dst, a Panels for all of Wᵀ (NK) or W (KN).
+func (w *weight) pack(dst *kernels.Panels, p0, p1 int, order kernels.Order) {
+	if w.bf16 != nil {
+		dst.PackBF16(p0, p1, w.bf16, order, w.in)
+	} else {
+		dst.PackF32(p0, p1, w.f32, order, w.in)
 	}
 }
 
@@ -208,7 +220,7 @@ func (b *Backend) panels(w *weight, order kernels.Order) *kernels.Panels {
 		*p = new(kernels.Panels)
 		if !b.dry {
 			(*p).Reset(b.level, k, n, !b.wide(w))
-			b.pool.Run((*p).Count(), func(_, i int) { w.pack(*p, i, i+1, 0, order) })
+			b.pool.Run((*p).Count(), func(_, i int) { w.pack(*p, i, i+1, order) })
 		}
 	}
 	return *p

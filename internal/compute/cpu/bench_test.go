@@ -27,7 +27,7 @@ func BenchmarkMultiply(b *testing.B) {
 					if mapped && s.out < 1024 {
 						continue
 					}
-					for _, m := range []int{256, 1000} {
+					for _, m := range []int{256, 512, 1000} {
 						if s.out > 40000 && m > 256 {
 							continue
 						}

@@ -127,7 +127,7 @@ func (b *Backend) headTile(wk *worker, dn []float32, w *weight, m0, m1, n0, n1 i
 		v1 := min(v0+headBlock, w.out)
 		if b.mapWeights {
 			wk.panels.Reset(b.level, v1-v0, cols, !b.wide(w))
-			w.rows(v0, v1).pack(&wk.panels, 0, wk.panels.Count(), n0, kernels.KN)
+			w.packPart(&wk.panels, n0, v0, kernels.KN)
 			wk.panels.MulTile(part, cols, &b.dlogits, v0, m0, m1, 0, cols)
 		} else {
 			p := w.bwd.Slice(v0, v1)
@@ -142,17 +142,6 @@ func (b *Backend) headTile(wk *worker, dn []float32, w *weight, m0, m1, n0, n1 i
 			}
 		}
 	}
-}
-
-// rows is the rows v0 to v1-1 of a weight.
-func (w *weight) rows(v0, v1 int) *weight {
-	v := &weight{out: v1 - v0, in: w.in}
-	if w.bf16 != nil {
-		v.bf16 = w.bf16[2*v0*w.in : 2*v1*w.in]
-	} else {
-		v.f32 = w.f32[v0*w.in : v1*w.in]
-	}
-	return v
 }
 
 func (b *Backend) Update(params []compute.Param, o compute.AdamW) {

@@ -26,6 +26,29 @@ func (b *Backend) Embed(ps *compute.Pass, x compute.Buffer, table compute.Weight
 	}
 }
 
+func (b *Backend) Gather(ps *compute.Pass, dst, src compute.Buffer, rows []int32) {
+	b.rows(len(rows), func(_ *worker, i int) {
+		copy(buf(dst).row(ps.Rows.From+i), buf(src).row(ps.Rows.From+int(rows[i])))
+	})
+}
+
+// Spread goes from the last row to the first, so that no row is overwritten before it was moved.
+func (b *Backend) Spread(ps *compute.Pass, x compute.Buffer, rows []int32) {
+	if b.idle() {
+		return
+	}
+	i := len(rows) - 1
+	for r := ps.Rows.Len() - 1; r >= 0; r-- {
+		row := buf(x).row(ps.Rows.From + r)
+		if i >= 0 && int(rows[i]) == r {
+			copy(row, buf(x).row(ps.Rows.From+i))
+			i--
+		} else {
+			clear(row)
+		}
+	}
+}
+
 // normRow makes rows of n(x), counted from the pass's first.
 func (b *Backend) normRow(ps *compute.Pass, x compute.Buffer, n compute.Norm) func(row []float32, t int) {
 	xs, w := buf(x), buf(n.Weight).d

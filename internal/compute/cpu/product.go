@@ -8,6 +8,10 @@ const (
 	rowBlock  = 96  // rows and
 	colBlock  = 256 // columns of a task of a product
 	colNarrow = 64  // the same where there are too few tasks for the workers
+
+	// Weights that are not kept packed are packed in pieces of 1 MiB that are long where the matrix is, so that a page of
+	// the file is looked up once: in Wᵀ (NK) along k, in W (KN) along the columns.
+	packLong, packShort = 2048, 256
 )
 
 // term is in[t] Wᵀ (NK) or in[t] W (KN).
@@ -41,30 +45,42 @@ type block struct {
 	m0, m1, n0, n1 int
 }
 
+// parts is n/size, rounded up.
+func parts(n, size int) int { return (n + size - 1) / size }
+
 // multiply computes products that do not depend on one another.
 func (b *Backend) multiply(ps []product) {
-	cols, tasks := colBlock, 0
+	most, tasks := colBlock, 0
 	for i := range ps {
 		n, _ := ps[i].terms[0].shape()
-		tasks += (n + cols - 1) / cols * ((ps[i].terms[0].in.Rows() + rowBlock - 1) / rowBlock)
+		tasks += parts(n, most) * parts(ps[i].terms[0].in.Rows(), rowBlock)
 	}
 	if tasks < 4*b.Threads() {
-		cols = colNarrow
+		most = colNarrow
+	}
+	if b.mapWeights {
+		most = b.packColumns(ps)
 	}
 	b.blocks = b.blocks[:0]
 	for i := range ps {
 		p := &ps[i]
 		m := p.terms[0].in.Rows()
 		n, _ := p.terms[0].shape()
-		mb := (m + rowBlock - 1) / rowBlock
-		if b.mapWeights {
+		nb, mb := parts(n, most), parts(m, rowBlock)
+		cols := parts(parts(n, nb), kernels.PanelWidth) * kernels.PanelWidth
+		switch {
+		case b.mapWeights:
 			mb = 1
+		case nb*mb%b.Threads() != 0: // tasks of the same size, the same number for every worker
+			mb = parts(mb, b.Threads()) * b.Threads()
 		}
 		for j := range p.terms {
 			_, k := p.terms[j].shape()
 			b.use.FLOP += 2 * float64(m) * float64(n) * float64(k)
 			if b.mapWeights {
-				b.forWorkers(func(w *worker) { b.loraPanels(&w.panels, k, min(cols, n), !b.wide(p.terms[j].w)) })
+				b.forWorkers(func(w *worker) {
+					b.loraPanels(&w.panels, min(k, packRows(p.terms[j].order)), min(cols, n), !b.wide(p.terms[j].w))
+				})
 			} else {
 				b.panels(p.terms[j].w, p.terms[j].order)
 			}
@@ -76,6 +92,34 @@ func (b *Backend) multiply(ps []product) {
 		}
 	}
 	b.run(len(b.blocks), b.block)
+}
+
+// packRows is how many rows of the inner dimension a piece has.
+func packRows(order kernels.Order) int {
+	if order == kernels.NK {
+		return packLong
+	}
+	return 2 * packShort
+}
+
+// packColumns is how many columns a task has: few enough that all workers have work.
+func (b *Backend) packColumns(ps []product) int {
+	cols := packLong / 2
+	if ps[0].terms[0].order == kernels.NK {
+		cols = packShort
+	}
+	for cols > colNarrow {
+		tasks := 0
+		for i := range ps {
+			n, _ := ps[i].terms[0].shape()
+			tasks += parts(n, cols)
+		}
+		if tasks >= 2*b.Threads() {
+			break
+		}
+		cols /= 2
+	}
+	return cols
 }
 
 // block computes one task of multiply.
@@ -90,9 +134,12 @@ func (b *Backend) block(id, i int) {
 			continue
 		}
 		_, k := t.shape()
-		w.panels.Reset(b.level, k, bl.n1-bl.n0, !b.wide(t.w))
-		t.w.pack(&w.panels, 0, w.panels.Count(), bl.n0, t.order)
-		w.panels.Mul(p.c[bl.n0:], p.ldc, t.in, bl.m0, bl.m1, 0, bl.n1-bl.n0, accumulate)
+		for k0, rows := 0, packRows(t.order); k0 < k; k0 += rows {
+			k1 := min(k0+rows, k)
+			w.panels.Reset(b.level, k1-k0, bl.n1-bl.n0, !b.wide(t.w))
+			t.w.packPart(&w.panels, bl.n0, k0, t.order)
+			w.panels.MulAt(p.c[bl.n0:], p.ldc, t.in, k0, bl.m0, bl.m1, 0, bl.n1-bl.n0, accumulate || k0 > 0)
+		}
 	}
 	if p.end != nil {
 		p.end(w, bl)

@@ -9,9 +9,14 @@ import (
 // cache between the steps.
 const tileRows = 24
 
-// tiles runs f for blocks of the rows 0 to n-1.
+// tiles runs f for blocks of the rows 0 to n-1, as many for every worker.
 func (b *Backend) tiles(n int, f func(w *worker, t0, t1 int)) {
-	b.run((n+tileRows-1)/tileRows, func(id, i int) { f(&b.workers[id], i*tileRows, min(n, (i+1)*tileRows)) })
+	count := parts(parts(n, tileRows), b.Threads()) * b.Threads()
+	b.run(count, func(id, i int) {
+		if t0, t1 := n*i/count, n*(i+1)/count; t0 < t1 {
+			f(&b.workers[id], t0, t1)
+		}
+	})
 }
 
 // branch is what one of up to three projections of the same input needs in an operation.
@@ -33,14 +38,42 @@ func (w *worker) setMask(d *compute.Dropout) {
 	w.mask.SetKey(k0, k1, d.Threshold, d.Scale)
 }
 
-// packLoRA makes p the (k, n) matrix x, which has k (KN) or n (NK) rows.
-func (b *Backend) packLoRA(p *kernels.Panels, x *buffer, order kernels.Order) {
+// loraPack is a matrix of LoRA to be packed.
+type loraPack struct {
+	p     *kernels.Panels
+	x     *buffer
+	order kernels.Order
+}
+
+// addPack makes p the matrix x, which has k (KN) or n (NK) rows, with the next packLoRA.
+func (b *Backend) addPack(p *kernels.Panels, x *buffer, order kernels.Order) {
 	k, n := x.rows, x.cols
 	if order == kernels.NK {
 		k, n = n, k
 	}
 	b.loraPanels(p, k, n, b.arith.BF16)
-	b.run((n+kernels.PanelWidth-1)/kernels.PanelWidth, func(_, i int) { p.PackF32(i, i+1, x.d, order, x.cols) })
+	b.packs = append(b.packs, loraPack{p, x, order})
+}
+
+// packLoRA packs what was added.
+func (b *Backend) packLoRA() {
+	const panels = 6 // of a task
+	most := 0
+	for _, t := range b.packs {
+		n := t.x.cols
+		if t.order == kernels.NK {
+			n = t.x.rows
+		}
+		most = max(most, (n+kernels.PanelWidth-1)/kernels.PanelWidth)
+	}
+	parts := (most + panels - 1) / panels
+	b.run(len(b.packs)*parts, func(_, i int) {
+		t, from := &b.packs[i/parts], i%parts*panels
+		if to := min(from+panels, t.p.Count()); from < to {
+			t.p.PackF32(from, to, t.x.d, t.order, t.x.cols)
+		}
+	})
+	b.packs = b.packs[:0]
 }
 
 // project sets the results of projections of one input x (T, cols), from rows out[j] on, to x Wᵀ plus the LoRA part plus
@@ -51,13 +84,14 @@ func (b *Backend) project(ps *compute.Pass, cols int, set func(row []float32, t 
 	for j, pr := range prs {
 		if l := pr.LoRA; l != nil {
 			s := &b.branches[j]
-			b.packLoRA(&s.a, buf(l.A), kernels.NK)
-			b.packLoRA(&s.bt, buf(l.Bt), kernels.KN)
+			b.addPack(&s.a, buf(l.A), kernels.NK)
+			b.addPack(&s.bt, buf(l.Bt), kernels.KN)
 			b.operand(&s.low, n, l.A.Rows())
 			b.use.FLOP += 2 * float64(n) * float64(l.A.Rows()) * float64(cols+l.Bt.Cols())
 			drop = ps.Dropout != nil
 		}
 	}
+	b.packLoRA()
 	b.forWorkers(func(w *worker) {
 		b.grow(&w.tile, tileRows*cols)
 		b.grow(&w.row, cols)
@@ -143,8 +177,8 @@ func (b *Backend) projectBackward(ps *compute.Pass, dx *[]float32, set func(row 
 		adapted = true
 		r := l.A.Rows()
 		b.use.FLOP += 2 * float64(n) * float64(r) * float64(pr.W.Out()+in)
-		b.packLoRA(&s.a, buf(l.A), kernels.KN)
-		b.packLoRA(&s.bt, buf(l.Bt), kernels.NK)
+		b.addPack(&s.a, buf(l.A), kernels.KN)
+		b.addPack(&s.bt, buf(l.Bt), kernels.NK)
 		b.operand(&s.low, n, r)
 		b.operand(&s.xd, n, in)
 		b.bytes(&s.bits, n*kernels.MaskBytes(in))
@@ -152,6 +186,7 @@ func (b *Backend) projectBackward(ps *compute.Pass, dx *[]float32, set func(row 
 		b.pairs(&s.lowP, n, r)
 		b.pairs(&s.dlo, n, r)
 	}
+	b.packLoRA()
 	b.forWorkers(func(w *worker) {
 		b.grow(&w.row, in)
 		b.grow(&w.x, in)
@@ -233,7 +268,8 @@ func (s *branch) droppedBackward(level kernels.Level, scale float32, w *worker, 
 // compute.BlockRows says.
 func (b *Backend) sums(ps *compute.Pass, prs []compute.Proj) {
 	const cols = 128
-	b.sumTasks = b.sumTasks[:0]
+	b.sumTasks, b.sumBlocks = b.sumTasks[:0], b.sumBlocks[:0]
+	ps.Blocks(func(_ int, sp compute.Span) { b.sumBlocks = append(b.sumBlocks, sp) })
 	for j, pr := range prs {
 		l, s := pr.LoRA, &b.branches[j]
 		if l == nil || l.DA == nil {
@@ -241,12 +277,11 @@ func (b *Backend) sums(ps *compute.Pass, prs []compute.Proj) {
 		}
 		low, r := buf(pr.Low).from(ps.Rows.From), l.A.Rows()
 		b.use.FLOP += 2 * float64(ps.Rows.Len()) * float64(r) * float64(pr.W.Out()+pr.W.In())
-		if !b.dry {
-			ps.Blocks(func(_ int, sp compute.Span) {
-				s.lowP.Set(sp.From, sp.To, low[sp.From*r:sp.To*r])
-				s.dlo.Set(sp.From, sp.To, s.dlow[sp.From*r:sp.To*r])
-			})
-		}
+		b.run(len(b.sumBlocks), func(_, i int) {
+			sp := b.sumBlocks[i]
+			s.lowP.Set(sp.From, sp.To, low[sp.From*r:sp.To*r])
+			s.dlo.Set(sp.From, sp.To, s.dlow[sp.From*r:sp.To*r])
+		})
 		for n0 := 0; n0 < l.DA.Cols(); n0 += cols {
 			b.sumTasks = append(b.sumTasks, sumTask{buf(l.DA), &s.dlo, &s.xd, n0, min(n0+cols, l.DA.Cols())})
 		}
@@ -256,9 +291,9 @@ func (b *Backend) sums(ps *compute.Pass, prs []compute.Proj) {
 	}
 	b.run(len(b.sumTasks), func(_, i int) {
 		t := &b.sumTasks[i]
-		ps.Blocks(func(_ int, sp compute.Span) {
+		for _, sp := range b.sumBlocks {
 			t.left.AddSums(t.grad.d, t.grad.cols, t.right, sp.From, sp.To, t.n0, t.n1)
-		})
+		}
 	})
 }
 

@@ -6,7 +6,7 @@ package kernels
 
 import "unsafe"
 
-// hasAsm says that this build contains the assembly.
+// hasAsm says that this build contains the assembly for amd64.
 const hasAsm = true
 
 // transpose8 transposes 8 rows of 8*blocks 32-bit elements; strides are in bytes:

@@ -8,6 +8,10 @@ import "unsafe"
 
 const hasAsm = false
 
+func runSum(rows int, c *float32, ldc int, left *uint16, ldl int, right *uint16, ldr, pairs int) {
+	panic(noAssembly)
+}
+
 func transpose8(dst unsafe.Pointer, ldd int, src unsafe.Pointer, lds int, blocks int) {
 	panic(noAssembly)
 }
@@ -121,9 +125,3 @@ func peakDP(n int) { panic(noAssembly) }
 func readAll(p unsafe.Pointer, n int) { panic(noAssembly) }
 
 func spinWait() { panic(noAssembly) }
-
-func runSum(rows int, c *float32, ldc int, left *uint16, ldl int, right *uint16, ldr, pairs int) {
-	panic(noAssembly)
-}
-
-const noAssembly = "kernels: this build has no assembly"

@@ -19,6 +19,7 @@ type Level int
 
 const (
 	Generic    Level = iota // Go
+	NEON                    // arm64: matrix products only, the rest is Go
 	AVX2                    // x86-64-v3: AVX2, FMA
 	AVX512                  // AVX2's kernels, and x86-64-v4's registers for matrix products
 	AVX512BF16              // the same, and VDPBF16PS for bfloat16
@@ -28,6 +29,8 @@ func (l Level) String() string {
 	switch l {
 	case Generic:
 		return "generic"
+	case NEON:
+		return "neon"
 	case AVX2:
 		return "avx2"
 	case AVX512:
@@ -42,6 +45,8 @@ func (l Level) String() string {
 func Best() Level {
 	x := &cpu.X86
 	switch {
+	case hasNEON:
+		return NEON
 	case !hasAsm || !x.HasAVX2 || !x.HasFMA:
 		return Generic
 	case !x.HasBMI2 || !x.HasAVX512F || !x.HasAVX512BW || !x.HasAVX512DQ || !x.HasAVX512VL:
@@ -54,8 +59,11 @@ func Best() Level {
 
 // Levels are the levels that can run here, lowest first.
 func Levels() []Level {
-	var l []Level
-	for i := Generic; i <= Best(); i++ {
+	l := []Level{Generic}
+	if hasNEON {
+		return append(l, NEON)
+	}
+	for i := AVX2; i <= Best(); i++ {
 		l = append(l, i)
 	}
 	return l
@@ -63,6 +71,11 @@ func Levels() []Level {
 
 // asm says whether the AVX2 kernels are to be used.
 func (l Level) asm() bool { return hasAsm && l >= AVX2 }
+
+// tiles says whether matrix products are in assembly.
+func (l Level) tiles() bool { return l.asm() || hasNEON && l == NEON }
+
+const noAssembly = "kernels: this build has no assembly"
 
 // Arith is the arithmetic of a matrix product: sums are always float32; with BF16 the values that are multiplied are
 // rounded to bfloat16 first (to nearest even), otherwise they are taken as they are.
@@ -100,6 +113,8 @@ const (
 	wideTile                       // float32 rows of A, bfloat16 panels
 	wideTile512                    // the same, of AVX-512
 	pairTile                       // bfloat16 rows of A and panels
+	float32TileNEON
+	wideTileNEON
 )
 
 // tileShape is a width of tiles.
@@ -118,6 +133,9 @@ var tileShapes = [...][]tileShape{
 	wideTile:       {{cols: 32, high: 3, from: 17, rows: 3}, {cols: 16, high: 6, from: 9}, {cols: 8, high: 12}},
 	wideTile512:    {{cols: 32, high: 12, from: 25, cut: 16}, {cols: 16, high: 12, from: 9, cut: 16}, {cols: 8, high: 12, cut: 8}},
 	pairTile:       {{cols: 32, high: 12, from: 25, cut: 16}, {cols: 16, high: 12, from: 9, cut: 16}, {cols: 8, high: 12, cut: 8}},
+
+	float32TileNEON: {{cols: 32, high: 3, from: 32, rows: 3}, {cols: 8, high: 8}},
+	wideTileNEON:    {{cols: 32, high: 3, from: 25, rows: 3}, {cols: 8, high: 8}},
 }
 
 // shape is that of the next tiles of a block of so many rows and columns.
@@ -134,6 +152,10 @@ func (k tileKind) shape(rows, left int) *tileShape {
 // kind is the kind of tiles that multiply float32 rows, with bfloat16 panels or with float32.
 func (l Level) kind(bf16 bool) tileKind {
 	switch {
+	case l == NEON && bf16:
+		return wideTileNEON
+	case l == NEON:
+		return float32TileNEON
 	case l >= AVX512 && bf16:
 		return wideTile512
 	case l >= AVX512:

@@ -42,7 +42,7 @@ func (p *Panels) MulAt(c []float32, ldc int, a *Operand, ka, m0, m1, n0, n1 int,
 	if a.arith.pairs() && !p.bf16 {
 		panic("kernels: bfloat16 rows times float32 panels")
 	}
-	if !a.arith.Level.asm() {
+	if !a.arith.Level.tiles() {
 		p.mulGo(c, ldc, a, ka, m0, m1, n0, n1, accumulate)
 		return
 	}

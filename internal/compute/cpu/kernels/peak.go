@@ -7,10 +7,13 @@ import (
 
 // PeakF32 is what one core reaches now in float32 multiply-adds that touch no memory, in GFLOP/s; 0 at level Generic.
 func PeakF32(l Level) float64 {
+	const n = 20000
+	if l == NEON {
+		return fastest(2*16*4*n, func() { peakNEON(n) })
+	}
 	if !l.asm() {
 		return 0
 	}
-	const n = 20000
 	peak := fastest(2*12*8*n, func() { peakFMA(n) })
 	if l >= AVX512 {
 		peak = max(peak, fastest(2*12*16*n, func() { peakFMA512(n) }))
@@ -30,13 +33,17 @@ func PeakBF16(l Level) float64 {
 // ReadBandwidth is the rate at which one core reads the elements of x, in GB/s; 0 at level Generic.
 func ReadBandwidth(l Level, x []float32) float64 {
 	n := len(x) * 4 &^ 511
-	if !l.asm() || n == 0 {
+	if !l.tiles() || n == 0 {
 		return 0
+	}
+	read := readAll
+	if l == NEON {
+		read = readNEON
 	}
 	const piece = 1 << 20
 	return fastest(float64(n), func() {
 		for i := 0; i < n; i += piece {
-			readAll(unsafe.Pointer(&x[i/4]), min(piece, n-i))
+			read(unsafe.Pointer(&x[i/4]), min(piece, n-i))
 		}
 	})
 }

@@ -10,6 +10,7 @@ const (
 	cacheSets  = 64  // of the level-1 cache, with 8 lines each
 	gatherCols = 16  // columns of B that gathered copies at a time,
 	gatherRows = 36  // for more rows than these
+	neonCols   = 8   // of the narrowest tile of NEON
 )
 
 // Product sets C[i*ldc+j] = Σ_t A[i*am+t*ak] B[t*ldb+j] for i < m, j < n, t < k, or adds to it, in float32 and without
@@ -23,7 +24,7 @@ func (l Level) Product(c []float32, ldc int, a []float32, am, ak int, b []float3
 	if ldc < n || (m-1)*ldc+n > len(c) || k > 0 && (ldb < n || (k-1)*ldb+n > len(b) || (m-1)*am+(k-1)*ak >= len(a)) {
 		panic(fmt.Sprintf("kernels: product %dx%dx%d of %d elements (strides %d, %d) and %d (stride %d) in %d (stride %d)", m, k, n, len(a), am, ak, len(b), ldb, len(c), ldc))
 	}
-	if !l.asm() || k == 0 {
+	if !l.tiles() || k == 0 {
 		productGo(c, ldc, a, am, ak, b, ldb, m, n, k, accumulate)
 		return
 	}
@@ -43,6 +44,10 @@ func (l Level) Product(c []float32, ldc int, a []float32, am, ak int, b []float3
 				j = t.gathered(c[m0*ldc:], a, b[k0*ldb:], m1-m0, n)
 			}
 			for j < n {
+				if n-j < neonCols && t.kind == float32TileNEON {
+					t.padded(c[m0*ldc+j:], a, b[k0*ldb+j:], m1-m0, n-j)
+					break
+				}
 				t.b = ptr(b, k0*ldb+j)
 				j += t.strip(c[m0*ldc+j:], a, m1-m0, n-j)
 			}
@@ -56,12 +61,22 @@ func (l Level) Product(c []float32, ldc int, a []float32, am, ak int, b []float3
 func (t tile) gathered(c []float32, a unsafe.Pointer, b []float32, m, n int) int {
 	var buf [productK * gatherCols]float32
 	ldb, j := t.ldb, 0
-	t.b, t.ldb = unsafe.Pointer(&buf), 4*gatherCols
 	for ; j+gatherCols <= n; j += gatherCols {
 		gather16(&buf[0], &b[j], ldb, t.k)
+		t.b, t.ldb = unsafe.Pointer(&buf), 4*gatherCols
 		t.strip(c[j:], a, m, gatherCols)
 	}
 	return j
+}
+
+// padded runs the last strip on a copy of B that has as many columns as the tiles, which cannot cut them off.
+func (t tile) padded(c []float32, a unsafe.Pointer, b []float32, m, n int) {
+	var buf [productK * neonCols]float32
+	for i := range t.k {
+		copy(buf[i*neonCols:], b[i*t.ldb/4:][:n])
+	}
+	t.b, t.ldb = unsafe.Pointer(&buf), 4*neonCols
+	t.strip(c, a, m, n)
 }
 
 // productGo is Product in Go.

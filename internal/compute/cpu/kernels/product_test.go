@@ -65,7 +65,7 @@ func TestProduct(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	for _, l := range Levels() {
 		for _, s := range [][3]int{{1, 1, 1}, {1, 40, 64}, {2, 33, 5}, {3, 300, 64}, {4, 64, 300}, {5, 16, 7}, {6, 17, 513}, {7, 15, 33}, {8, 576, 64},
-			{13, 1024, 20}, {64, 64, 100}, {97, 65, 65}, {128, 1, 9}} {
+			{13, 1024, 20}, {40, 1024, 20}, {64, 64, 100}, {97, 65, 65}, {128, 1, 9}} {
 			for _, transposed := range []bool{false, true} {
 				c := newProductCase(r, s[0], s[1], s[2], transposed)
 				c.run(t, l)

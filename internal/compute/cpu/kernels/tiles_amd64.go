@@ -472,1841 +472,500 @@ func (t *tile) float32Tile512Run(rows, cols int) {
 	}
 }
 
-// dp1x8 is a tile of 1 rows and 8 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 1, 8 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
+// The tiles of tiles_dp_amd64.s, where the Go loop of each stands.
+
 //go:noescape
 func dp1x8(t *tile)
 
-// dp2x8 is a tile of 2 rows and 8 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 2, 8 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp2x8(t *tile)
 
-// dp3x8 is a tile of 3 rows and 8 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 3, 8 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp3x8(t *tile)
 
-// dp4x8 is a tile of 4 rows and 8 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 4, 8 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp4x8(t *tile)
 
-// dp5x8 is a tile of 5 rows and 8 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 5, 8 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp5x8(t *tile)
 
-// dp6x8 is a tile of 6 rows and 8 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 6, 8 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp6x8(t *tile)
 
-// dp7x8 is a tile of 7 rows and 8 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 7, 8 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp7x8(t *tile)
 
-// dp8x8 is a tile of 8 rows and 8 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 8, 8 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp8x8(t *tile)
 
-// dp9x8 is a tile of 9 rows and 8 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 9, 8 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp9x8(t *tile)
 
-// dp10x8 is a tile of 10 rows and 8 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 10, 8 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp10x8(t *tile)
 
-// dp11x8 is a tile of 11 rows and 8 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 11, 8 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp11x8(t *tile)
 
-// dp12x8 is a tile of 12 rows and 8 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 12, 8 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp12x8(t *tile)
 
-// dp1x16 is a tile of 1 rows and 16 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 1, 16 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp1x16(t *tile)
 
-// dp2x16 is a tile of 2 rows and 16 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 2, 16 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp2x16(t *tile)
 
-// dp3x16 is a tile of 3 rows and 16 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 3, 16 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp3x16(t *tile)
 
-// dp4x16 is a tile of 4 rows and 16 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 4, 16 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp4x16(t *tile)
 
-// dp5x16 is a tile of 5 rows and 16 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 5, 16 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp5x16(t *tile)
 
-// dp6x16 is a tile of 6 rows and 16 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 6, 16 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp6x16(t *tile)
 
-// dp7x16 is a tile of 7 rows and 16 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 7, 16 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp7x16(t *tile)
 
-// dp8x16 is a tile of 8 rows and 16 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 8, 16 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp8x16(t *tile)
 
-// dp9x16 is a tile of 9 rows and 16 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 9, 16 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp9x16(t *tile)
 
-// dp10x16 is a tile of 10 rows and 16 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 10, 16 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp10x16(t *tile)
 
-// dp11x16 is a tile of 11 rows and 16 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 11, 16 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp11x16(t *tile)
 
-// dp12x16 is a tile of 12 rows and 16 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 12, 16 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp12x16(t *tile)
 
-// dp1x32 is a tile of 1 rows and 32 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 1, 32 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp1x32(t *tile)
 
-// dp2x32 is a tile of 2 rows and 32 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 2, 32 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp2x32(t *tile)
 
-// dp3x32 is a tile of 3 rows and 32 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 3, 32 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp3x32(t *tile)
 
-// dp4x32 is a tile of 4 rows and 32 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 4, 32 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp4x32(t *tile)
 
-// dp5x32 is a tile of 5 rows and 32 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 5, 32 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp5x32(t *tile)
 
-// dp6x32 is a tile of 6 rows and 32 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 6, 32 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp6x32(t *tile)
 
-// dp7x32 is a tile of 7 rows and 32 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 7, 32 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp7x32(t *tile)
 
-// dp8x32 is a tile of 8 rows and 32 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 8, 32 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp8x32(t *tile)
 
-// dp9x32 is a tile of 9 rows and 32 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 9, 32 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp9x32(t *tile)
 
-// dp10x32 is a tile of 10 rows and 32 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 10, 32 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp10x32(t *tile)
 
-// dp11x32 is a tile of 11 rows and 32 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 11, 32 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp11x32(t *tile)
 
-// dp12x32 is a tile of 12 rows and 32 columns of bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 12, 32 {
-//			c[r][j] += a[r][2*k+1]*b[k][j][1] + a[r][2*k]*b[k][j][0]
-//		}
-//	}
-//
 //go:noescape
 func dp12x32(t *tile)
 
-// wide1x8 is a tile of 1 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 1, 8 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
+// The tiles of tiles_wide_amd64.s, where the Go loop of each stands.
+
 //go:noescape
 func wide1x8(t *tile)
 
-// wide2x8 is a tile of 2 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 2, 8 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func wide2x8(t *tile)
 
-// wide3x8 is a tile of 3 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 3, 8 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func wide3x8(t *tile)
 
-// wide4x8 is a tile of 4 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 4, 8 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func wide4x8(t *tile)
 
-// wide5x8 is a tile of 5 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 5, 8 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func wide5x8(t *tile)
 
-// wide6x8 is a tile of 6 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 6, 8 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func wide6x8(t *tile)
 
-// wide7x8 is a tile of 7 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 7, 8 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func wide7x8(t *tile)
 
-// wide8x8 is a tile of 8 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 8, 8 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func wide8x8(t *tile)
 
-// wide9x8 is a tile of 9 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 9, 8 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func wide9x8(t *tile)
 
-// wide10x8 is a tile of 10 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 10, 8 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func wide10x8(t *tile)
 
-// wide11x8 is a tile of 11 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 11, 8 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func wide11x8(t *tile)
 
-// wide12x8 is a tile of 12 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 12, 8 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func wide12x8(t *tile)
 
-// wide1x16 is a tile of 1 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 1, 16 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func wide1x16(t *tile)
 
-// wide2x16 is a tile of 2 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 2, 16 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func wide2x16(t *tile)
 
-// wide3x16 is a tile of 3 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 3, 16 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func wide3x16(t *tile)
 
-// wide4x16 is a tile of 4 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 4, 16 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func wide4x16(t *tile)
 
-// wide5x16 is a tile of 5 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 5, 16 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func wide5x16(t *tile)
 
-// wide6x16 is a tile of 6 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 6, 16 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func wide6x16(t *tile)
 
-// wide1x32 is a tile of 1 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 1, 32 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func wide1x32(t *tile)
 
-// wide2x32 is a tile of 2 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 2, 32 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func wide2x32(t *tile)
 
-// wide3x32 is a tile of 3 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 3, 32 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func wide3x32(t *tile)
 
-// widez1x8 is a tile of 1 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 1, 8 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
+// The tiles of tiles_widez_amd64.s, where the Go loop of each stands.
+
 //go:noescape
 func widez1x8(t *tile)
 
-// widez2x8 is a tile of 2 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 2, 8 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez2x8(t *tile)
 
-// widez3x8 is a tile of 3 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 3, 8 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez3x8(t *tile)
 
-// widez4x8 is a tile of 4 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 4, 8 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez4x8(t *tile)
 
-// widez5x8 is a tile of 5 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 5, 8 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez5x8(t *tile)
 
-// widez6x8 is a tile of 6 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 6, 8 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez6x8(t *tile)
 
-// widez7x8 is a tile of 7 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 7, 8 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez7x8(t *tile)
 
-// widez8x8 is a tile of 8 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 8, 8 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez8x8(t *tile)
 
-// widez9x8 is a tile of 9 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 9, 8 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez9x8(t *tile)
 
-// widez10x8 is a tile of 10 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 10, 8 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez10x8(t *tile)
 
-// widez11x8 is a tile of 11 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 11, 8 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez11x8(t *tile)
 
-// widez12x8 is a tile of 12 rows and 8 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 12, 8 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez12x8(t *tile)
 
-// widez1x16 is a tile of 1 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 1, 16 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez1x16(t *tile)
 
-// widez2x16 is a tile of 2 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 2, 16 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez2x16(t *tile)
 
-// widez3x16 is a tile of 3 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 3, 16 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez3x16(t *tile)
 
-// widez4x16 is a tile of 4 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 4, 16 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez4x16(t *tile)
 
-// widez5x16 is a tile of 5 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 5, 16 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez5x16(t *tile)
 
-// widez6x16 is a tile of 6 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 6, 16 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez6x16(t *tile)
 
-// widez7x16 is a tile of 7 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 7, 16 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez7x16(t *tile)
 
-// widez8x16 is a tile of 8 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 8, 16 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez8x16(t *tile)
 
-// widez9x16 is a tile of 9 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 9, 16 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez9x16(t *tile)
 
-// widez10x16 is a tile of 10 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 10, 16 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez10x16(t *tile)
 
-// widez11x16 is a tile of 11 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 11, 16 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez11x16(t *tile)
 
-// widez12x16 is a tile of 12 rows and 16 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 12, 16 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez12x16(t *tile)
 
-// widez1x32 is a tile of 1 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 1, 32 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez1x32(t *tile)
 
-// widez2x32 is a tile of 2 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 2, 32 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez2x32(t *tile)
 
-// widez3x32 is a tile of 3 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 3, 32 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez3x32(t *tile)
 
-// widez4x32 is a tile of 4 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 4, 32 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez4x32(t *tile)
 
-// widez5x32 is a tile of 5 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 5, 32 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez5x32(t *tile)
 
-// widez6x32 is a tile of 6 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 6, 32 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez6x32(t *tile)
 
-// widez7x32 is a tile of 7 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 7, 32 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez7x32(t *tile)
 
-// widez8x32 is a tile of 8 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 8, 32 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez8x32(t *tile)
 
-// widez9x32 is a tile of 9 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 9, 32 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez9x32(t *tile)
 
-// widez10x32 is a tile of 10 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 10, 32 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez10x32(t *tile)
 
-// widez11x32 is a tile of 11 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 11, 32 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez11x32(t *tile)
 
-// widez12x32 is a tile of 12 rows and 32 columns, float32 times bfloat16 pairs, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 12, 32 {
-//			c[r][j] = fma(a[r][2*k], b[k][j][0], c[r][j])
-//			c[r][j] = fma(a[r][2*k+1], b[k][j][1], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func widez12x32(t *tile)
 
-// f32r1x8 is a tile of 1 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 1, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
+// The tiles of tiles_f32r_amd64.s, where the Go loop of each stands.
+
 //go:noescape
 func f32r1x8(t *tile)
 
-// f32r2x8 is a tile of 2 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 2, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32r2x8(t *tile)
 
-// f32r3x8 is a tile of 3 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 3, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32r3x8(t *tile)
 
-// f32r4x8 is a tile of 4 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 4, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32r4x8(t *tile)
 
-// f32r5x8 is a tile of 5 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 5, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32r5x8(t *tile)
 
-// f32r6x8 is a tile of 6 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 6, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32r6x8(t *tile)
 
-// f32r7x8 is a tile of 7 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 7, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32r7x8(t *tile)
 
-// f32r8x8 is a tile of 8 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 8, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32r8x8(t *tile)
 
-// f32r9x8 is a tile of 9 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 9, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32r9x8(t *tile)
 
-// f32r10x8 is a tile of 10 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 10, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32r10x8(t *tile)
 
-// f32r11x8 is a tile of 11 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 11, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32r11x8(t *tile)
 
-// f32r12x8 is a tile of 12 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 12, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32r12x8(t *tile)
 
-// f32r1x16 is a tile of 1 rows and 16 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 1, 16 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32r1x16(t *tile)
 
-// f32r2x16 is a tile of 2 rows and 16 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 2, 16 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32r2x16(t *tile)
 
-// f32r3x16 is a tile of 3 rows and 16 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 3, 16 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32r3x16(t *tile)
 
-// f32r4x16 is a tile of 4 rows and 16 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 4, 16 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32r4x16(t *tile)
 
-// f32r5x16 is a tile of 5 rows and 16 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 5, 16 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32r5x16(t *tile)
 
-// f32r6x16 is a tile of 6 rows and 16 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 6, 16 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32r6x16(t *tile)
 
-// f32r1x32 is a tile of 1 rows and 32 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 1, 32 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32r1x32(t *tile)
 
-// f32r2x32 is a tile of 2 rows and 32 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 2, 32 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32r2x32(t *tile)
 
-// f32r3x32 is a tile of 3 rows and 32 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 3, 32 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32r3x32(t *tile)
 
-// f32e1x8 is a tile of 1 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 1, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
+// The tiles of tiles_f32e_amd64.s, where the Go loop of each stands.
+
 //go:noescape
 func f32e1x8(t *tile)
 
-// f32e2x8 is a tile of 2 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 2, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32e2x8(t *tile)
 
-// f32e3x8 is a tile of 3 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 3, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32e3x8(t *tile)
 
-// f32e4x8 is a tile of 4 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 4, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32e4x8(t *tile)
 
-// f32e5x8 is a tile of 5 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 5, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32e5x8(t *tile)
 
-// f32e6x8 is a tile of 6 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 6, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32e6x8(t *tile)
 
-// f32e7x8 is a tile of 7 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 7, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32e7x8(t *tile)
 
-// f32e8x8 is a tile of 8 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 8, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32e8x8(t *tile)
 
-// f32e9x8 is a tile of 9 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 9, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32e9x8(t *tile)
 
-// f32e10x8 is a tile of 10 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 10, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32e10x8(t *tile)
 
-// f32e11x8 is a tile of 11 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 11, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32e11x8(t *tile)
 
-// f32e12x8 is a tile of 12 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 12, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32e12x8(t *tile)
 
-// f32z1x8 is a tile of 1 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 1, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
+// The tiles of tiles_f32z_amd64.s, where the Go loop of each stands.
+
 //go:noescape
 func f32z1x8(t *tile)
 
-// f32z2x8 is a tile of 2 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 2, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z2x8(t *tile)
 
-// f32z3x8 is a tile of 3 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 3, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z3x8(t *tile)
 
-// f32z4x8 is a tile of 4 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 4, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z4x8(t *tile)
 
-// f32z5x8 is a tile of 5 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 5, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z5x8(t *tile)
 
-// f32z6x8 is a tile of 6 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 6, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z6x8(t *tile)
 
-// f32z7x8 is a tile of 7 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 7, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z7x8(t *tile)
 
-// f32z8x8 is a tile of 8 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 8, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z8x8(t *tile)
 
-// f32z9x8 is a tile of 9 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 9, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z9x8(t *tile)
 
-// f32z10x8 is a tile of 10 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 10, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z10x8(t *tile)
 
-// f32z11x8 is a tile of 11 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 11, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z11x8(t *tile)
 
-// f32z12x8 is a tile of 12 rows and 8 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 12, 8 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z12x8(t *tile)
 
-// f32z1x16 is a tile of 1 rows and 16 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 1, 16 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z1x16(t *tile)
 
-// f32z2x16 is a tile of 2 rows and 16 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 2, 16 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z2x16(t *tile)
 
-// f32z3x16 is a tile of 3 rows and 16 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 3, 16 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z3x16(t *tile)
 
-// f32z4x16 is a tile of 4 rows and 16 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 4, 16 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z4x16(t *tile)
 
-// f32z5x16 is a tile of 5 rows and 16 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 5, 16 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z5x16(t *tile)
 
-// f32z6x16 is a tile of 6 rows and 16 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 6, 16 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z6x16(t *tile)
 
-// f32z7x16 is a tile of 7 rows and 16 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 7, 16 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z7x16(t *tile)
 
-// f32z8x16 is a tile of 8 rows and 16 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 8, 16 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z8x16(t *tile)
 
-// f32z9x16 is a tile of 9 rows and 16 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 9, 16 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z9x16(t *tile)
 
-// f32z10x16 is a tile of 10 rows and 16 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 10, 16 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z10x16(t *tile)
 
-// f32z11x16 is a tile of 11 rows and 16 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 11, 16 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z11x16(t *tile)
 
-// f32z12x16 is a tile of 12 rows and 16 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 12, 16 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z12x16(t *tile)
 
-// f32z1x32 is a tile of 1 rows and 32 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 1, 32 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z1x32(t *tile)
 
-// f32z2x32 is a tile of 2 rows and 32 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 2, 32 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z2x32(t *tile)
 
-// f32z3x32 is a tile of 3 rows and 32 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 3, 32 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z3x32(t *tile)
 
-// f32z4x32 is a tile of 4 rows and 32 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 4, 32 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z4x32(t *tile)
 
-// f32z5x32 is a tile of 5 rows and 32 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 5, 32 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z5x32(t *tile)
 
-// f32z6x32 is a tile of 6 rows and 32 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 6, 32 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z6x32(t *tile)
 
-// f32z7x32 is a tile of 7 rows and 32 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 7, 32 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z7x32(t *tile)
 
-// f32z8x32 is a tile of 8 rows and 32 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 8, 32 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z8x32(t *tile)
 
-// f32z9x32 is a tile of 9 rows and 32 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 9, 32 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z9x32(t *tile)
 
-// f32z10x32 is a tile of 10 rows and 32 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 10, 32 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z10x32(t *tile)
 
-// f32z11x32 is a tile of 11 rows and 32 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 11, 32 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z11x32(t *tile)
 
-// f32z12x32 is a tile of 12 rows and 32 columns of float32, for every tile:
-//
-//	for k := range t.k {
-//		for r, j := range 12, 32 {
-//			c[r][j] = fma(a[r*lda+k*ka], b[k*ldb+j], c[r][j])
-//		}
-//	}
-//
 //go:noescape
 func f32z12x32(t *tile)

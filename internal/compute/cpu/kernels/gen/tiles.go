@@ -26,11 +26,11 @@ type tileKind struct {
 
 type shape struct{ low, high, cols int }
 
-// tileFiles are the files of all kinds of tiles.
-func tileFiles() []*file {
+// tileFiles are the files of kinds of tiles.
+func tileFiles(arch string, kinds []tileKind) []*file {
 	var files []*file
-	for _, k := range tileKinds {
-		f := &file{name: "tiles_" + k.prefix}
+	for _, k := range kinds {
+		f := &file{name: "tiles_" + k.prefix, arch: arch}
 		for _, s := range k.shapes {
 			for r := s.low; r <= s.high; r++ {
 				k.write(f, fmt.Sprintf("%s%dx%d", k.prefix, r, s.cols), r, s.cols)
@@ -70,8 +70,9 @@ func (t *tile) run(rows, cols int) {
 		b.WriteString("default:\npanic(noTile)\n}\n}\n\n")
 	}
 	for _, f := range files {
+		fmt.Fprintf(&b, "// The tiles of %s_%s.s, where the Go loop of each stands.\n\n", f.name, arch)
 		for _, fn := range f.fns {
-			b.WriteString(fn.prototype())
+			fmt.Fprintf(&b, "//go:noescape\n%s\n\n", fn.signature())
 		}
 	}
 	return []byte(b.String())
@@ -79,7 +80,7 @@ func (t *tile) run(rows, cols int) {
 
 // noTiles is the Go file of builds that have none.
 func noTiles() []byte {
-	return []byte(header + "//go:build !amd64 || noasm\n\npackage kernels\n\nfunc (t *tile) run(rows, cols int) { panic(noAssembly) }\n")
+	return []byte(header + "//go:build !amd64 && !arm64 || noasm\n\npackage kernels\n\nfunc (t *tile) run(rows, cols int) { panic(noAssembly) }\n")
 }
 
 // Registers of all tiles. Rows of A are addressed from every third row with index R9.
