@@ -38,7 +38,7 @@ type Backend struct {
 	// scratch, reused by every operation
 	in       kernels.Operand // (T, in)
 	branches [3]branch
-	x, dx    []float32       // (T, in)
+	dx       []float32       // (T, in)
 	logits   []float32       // (headRows, V)
 	dlogits  kernels.Operand // the same
 	delta    []float32       // (T, H)
