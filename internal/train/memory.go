@@ -19,7 +19,7 @@ const garbage = 16 << 20
 // rounding to pages, tables and stacks.
 func heapRoom(live int64) (room int64, percent int) {
 	percent = int(min(100, max(1, garbage*100/max(live, 1))))
-	return live*int64(percent)/100 + live/64 + 4<<20, percent
+	return live*int64(percent)/100 + live/32 + 4<<20, percent
 }
 
 // bound makes the collector keep to a plan until release is called. It is the whole process's.
