@@ -10,16 +10,18 @@ import (
 	"cria/internal/pack"
 )
 
-// What a pass costs beside its operations, in FLOP for every weight of the layers that goes through the caches, forward or
-// backward, as measured: reading a packed copy, packing it anew, and reading it from a disk.
+// What time depends on beside the operations of a step, as measured on SmolLM2-135M with AVX-512 kernels (docs/log.md).
 const (
-	packedFLOP = 24
-	mappedFLOP = 80
-	diskFLOP   = 600
+	passFLOP    = 8     // for every weight of the layers that a pass goes through, forward or backward
+	mappedShare = 0.065 // of the operations, for packing mapped weights in every operation
+	diskFLOP    = 600   // for every weight that a pass reads from a disk, at 0.5 GB/s
 )
 
-// costless is the part of a run's time that is given for less memory.
-const costless = 0.015
+// costless is the part of a run's time that is given for less memory, unless that takes passes of fewer than enoughRows.
+const (
+	costless   = 0.015
+	enoughRows = 512
+)
 
 // mostRows is where passes stop to become faster.
 const mostRows = 4096
@@ -97,7 +99,10 @@ func (p *planner) trials(ctx context.Context) ([]*trial, error) {
 					}
 				}
 			}
-			t.cost = sum.use.FLOP + t.passes*layers*map[bool]float64{false: packedFLOP, true: mappedFLOP}[mapped]
+			t.cost = sum.use.FLOP + t.passes*layers*passFLOP
+			if mapped {
+				t.cost += mappedShare * sum.use.FLOP
+			}
 			// Beside the pages of mapped weights there is less room; with more they do not stay in memory.
 			if beside := p.base + p.available - p.mapped; mapped && beside < p.limit {
 				u := t
@@ -203,7 +208,7 @@ func choose(trials []*trial) *trial {
 	}
 	fastest := *best
 	for _, t := range trials {
-		if t.fits && t.cost <= (1+costless)*fastest.cost && t.again <= fastest.again && t.own < best.own {
+		if t.fits && t.rows >= min(enoughRows, fastest.rows) && t.cost <= (1+costless)*fastest.cost && t.again <= fastest.again && t.own < best.own {
 			best = t
 		}
 	}
