@@ -9,7 +9,6 @@ import (
 	"cria/internal/bench"
 	"cria/internal/compute"
 	"cria/internal/compute/cpu/kernels"
-	"cria/internal/recipe"
 	"cria/internal/train"
 
 	"github.com/spf13/cobra"
@@ -63,15 +62,8 @@ func newPlan(ui *ui) *cobra.Command {
 		DisableFlagParsing: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			kept := slices.DeleteFunc(slices.Clone(args), func(a string) bool { return a == "--json" })
-			path, overrides, err := recipeArgs(kept)
-			if err == errHelp {
-				return cmd.Help()
-			}
-			if err != nil {
-				return err
-			}
-			r, err := recipe.Load(path, overrides)
-			if err != nil {
+			r, _, err := loadRecipe(cmd, kept)
+			if err != nil || r == nil {
 				return err
 			}
 			for _, n := range r.Notes {

@@ -26,21 +26,27 @@ func newTrain(ui *ui) *cobra.Command {
 			"  cria train model=./SmolLM2-135M-Instruct dataset=rows.json template=prompt ...",
 		DisableFlagParsing: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			path, overrides, err := recipeArgs(args)
-			if errors.Is(err, errHelp) {
-				return cmd.Help()
-			}
-			if err != nil {
-				return err
-			}
-			r, err := recipe.Load(path, overrides)
-			if err != nil {
+			r, path, err := loadRecipe(cmd, args)
+			if err != nil || r == nil {
 				return err
 			}
 			return runTrain(cmd.Context(), ui, r, path)
 		},
 	}
 	return c
+}
+
+// loadRecipe reads the recipe of a command line. Where the line asks for help it prints that and returns nil.
+func loadRecipe(cmd *cobra.Command, args []string) (r *recipe.Recipe, path string, err error) {
+	path, overrides, err := recipeArgs(args)
+	if errors.Is(err, errHelp) {
+		return nil, path, cmd.Help()
+	}
+	if err != nil {
+		return nil, path, err
+	}
+	r, err = recipe.Load(path, overrides)
+	return r, path, err
 }
 
 var errHelp = errors.New("help")

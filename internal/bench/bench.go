@@ -159,9 +159,10 @@ func (o *Options) model(ctx context.Context, layers, vocab int) (*llama.Config, 
 	if vocab > 0 {
 		cfg.VocabSize = vocab
 	}
-	if _, available, _ := cpu.Memory(); available > 0 && weightBytes(cfg) > available*8/10 {
+	bytes := 2 * cfg.Parameters() // in bfloat16
+	if _, available, _ := cpu.Memory(); available > 0 && bytes > available*8/10 {
 		return nil, nil, fmt.Errorf("the random weights of %s with %d layers take %.1f GiB, %.1f GiB are available; take fewer layers", o.Shape, cfg.NumHiddenLayers,
-			float64(weightBytes(cfg))/(1<<30), float64(available)/(1<<30))
+			float64(bytes)/(1<<30), float64(available)/(1<<30))
 	}
 	o.Progress("making random weights ...")
 	f, err := randomWeights(ctx, cfg)

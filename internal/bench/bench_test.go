@@ -156,7 +156,7 @@ func TestShapes(t *testing.T) {
 		if name == "llama-3.1-8b-slice" {
 			c.NumHiddenLayers = 32
 		}
-		if got := weightBytes(c)/2 + int64((2*c.NumHiddenLayers+1)*c.HiddenSize); got != want {
+		if got := c.Parameters(); got != want {
 			t.Errorf("%s has %d parameters, want %d", name, got, want)
 		}
 	}

@@ -72,7 +72,7 @@ func RunGrowth(ctx context.Context, o Options) (*Report, error) {
 	g.open(r.Threads)
 	defer func() { g.be.Close() }()
 	rep.machine(g.be.Threads())
-	rep.describe(cfg, r.Model, o.Model == "", int(weightBytes(cfg)/2)+(2*cfg.NumHiddenLayers+1)*cfg.HiddenSize)
+	rep.describe(cfg, r.Model, o.Model == "", int(cfg.Parameters()))
 	rep.DType, rep.LoRA = g.dtype, LoRAInfo{R: r.LoRA.R, Dropout: r.LoRA.LoraDropout, Modules: 7 * cfg.NumHiddenLayers}
 	rep.Growth = &Growth{Method: growthMethod, At: growthAt, RankOf: r.LoRA.R}
 	if err := guard(func() error { return g.run(rep.Growth, rep.Threads) }); err != nil {

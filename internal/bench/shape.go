@@ -46,15 +46,6 @@ func Shape(name string) (*llama.Config, bool) {
 	return nil, false
 }
 
-// weightBytes is the size of a model in bfloat16.
-func weightBytes(c *llama.Config) int64 {
-	n := c.ProductElements()
-	if !c.TieWordEmbeddings {
-		n += int64(c.VocabSize) * int64(c.HiddenSize)
-	}
-	return 2 * n
-}
-
 // randomWeights makes a model's tensors in memory: matrices in bfloat16 whose elements have magnitudes from 2⁻⁶ to 2⁻⁵ and
 // random signs, norms of ones.
 func randomWeights(ctx context.Context, c *llama.Config) (*safetensors.File, error) {

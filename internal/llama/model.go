@@ -19,6 +19,15 @@ func (c *Config) ProductElements() int64 {
 	return int64(c.NumHiddenLayers)*h*(2*hd+2*kvd+3*int64(c.IntermediateSize)) + int64(c.VocabSize)*h
 }
 
+// Parameters is the number of a model's elements: matrices, norms, and an embedding of its own where it has one.
+func (c *Config) Parameters() int64 {
+	n := c.ProductElements() + int64(2*c.NumHiddenLayers+1)*int64(c.HiddenSize)
+	if !c.TieWordEmbeddings {
+		n += int64(c.VocabSize) * int64(c.HiddenSize)
+	}
+	return n
+}
+
 // Layer is one transformer block.
 type Layer struct {
 	InputNorm      compute.Norm   // input_layernorm (C)

@@ -1,13 +1,9 @@
 package train
 
 import (
-	"bufio"
 	"fmt"
-	"os"
 	"runtime"
 	"runtime/debug"
-	"strconv"
-	"strings"
 
 	"cria/internal/compute/cpu"
 )
@@ -45,8 +41,8 @@ var ownMemory = func() (now, peak int64) {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	now, peak = int64(m.Sys-m.HeapReleased), int64(m.Sys)
-	if anon := processStatus("RssAnon"); anon > 0 {
-		now, peak = anon, min(peak, processStatus("VmHWM"))
+	if anon := cpu.ProcessMemory("RssAnon"); anon > 0 {
+		now, peak = anon, min(peak, cpu.ProcessMemory("VmHWM"))
 	}
 	return now, max(now, peak)
 }
@@ -55,22 +51,6 @@ var ownMemory = func() (now, peak int64) {
 var freeMemory = func() int64 {
 	_, available, _ := cpu.Memory()
 	return available
-}
-
-// processStatus is a size in /proc/self/status, in bytes; 0 where there is none.
-func processStatus(key string) int64 {
-	f, err := os.Open("/proc/self/status")
-	if err != nil {
-		return 0
-	}
-	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		if k, v, ok := strings.Cut(s.Text(), ":"); ok && k == key {
-			kib, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(v), " kB"), 10, 64)
-			return kib << 10
-		}
-	}
-	return 0
 }
 
 // size is for messages.

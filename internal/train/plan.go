@@ -163,7 +163,7 @@ func (p *planner) settle(ctx context.Context, t *trial) (*Plan, error) {
 	plan := &Plan{Trainable: p.c.Adapter.NumParameters(), Steps: p.c.Steps.Len(), Surveyed: p.survey.steps, Tokens: p.tokens, Computed: p.computed, Labelled: p.labelled,
 		DType: p.dtype, Kernels: d.kernels, Threads: d.threads, PassRows: t.rows, Passes: t.passes / float64(len(p.sampled)), MapWeights: t.mapped,
 		levels: t.levels, need: need, targets: p.targets, steps: most}
-	plan.Parameters = parameters(p.cfg) + plan.Trainable
+	plan.Parameters = int(p.cfg.Parameters()) + plan.Trainable
 	for _, l := range t.levels {
 		switch l {
 		case llama.DropGateUp:
@@ -203,15 +203,6 @@ func (p *planner) own(d *dryRun) (bytes int64, percent int) {
 	live += 4 * int64(p.c.Adapter.NumParameters())                                // the adapter's file, while it is written
 	room, percent := heapRoom(live)
 	return live + room, percent
-}
-
-// parameters counts a model's elements: matrices, norms, and an embedding of its own.
-func parameters(c *llama.Config) int {
-	n := int(c.ProductElements()) + (2*c.NumHiddenLayers+1)*c.HiddenSize
-	if !c.TieWordEmbeddings {
-		n += c.VocabSize * c.HiddenSize
-	}
-	return n
 }
 
 // dryRun is what some steps would take.

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"cria/internal/compute/cpu"
 	"cria/internal/recipe"
 )
 
@@ -52,7 +53,7 @@ func planChild(path string) error {
 	go func() {
 		defer close(done)
 		for {
-			peak = max(peak, processStatus("RssAnon"))
+			peak = max(peak, cpu.ProcessMemory("RssAnon"))
 			select {
 			case <-stop:
 				return
@@ -225,9 +226,9 @@ func TestPlan8B(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(test.free/gib, test.over), func(t *testing.T) {
 			pretend(t, 100<<20, test.free)
-			before := processStatus("RssFile")
+			before := cpu.ProcessMemory("RssFile")
 			p, _, err := MakePlan(context.Background(), tinyRecipe(t, dir, append(test.over, model, "per_device_train_batch_size=4", "gradient_accumulation_steps=4")...), Options{})
-			if read := processStatus("RssFile") - before; read > 64<<20 {
+			if read := cpu.ProcessMemory("RssFile") - before; read > 64<<20 {
 				t.Errorf("%s of files were read", size(read))
 			}
 			if test.refusal != "" {

@@ -41,7 +41,7 @@ func TestTutorialJob(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if trainable, all := a.NumParameters(), parameters(&llama8B)+a.NumParameters(); trainable != 20971520 || all != 8051232768 {
+	if trainable, all := a.NumParameters(), int(llama8B.Parameters())+a.NumParameters(); trainable != 20971520 || all != 8051232768 {
 		t.Errorf("%d trainable parameters of %d", trainable, all)
 	}
 

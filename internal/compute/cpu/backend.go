@@ -25,7 +25,6 @@ type Options struct {
 // Backend implements compute.Backend. Its results do not depend on the number of threads.
 type Backend struct {
 	level      kernels.Level
-	exact      kernels.Arith // float32 products, whatever the compute type
 	arith      kernels.Arith // of the frozen and the LoRA products
 	pool       *kernels.Pool
 	mapWeights bool
@@ -83,7 +82,6 @@ func New(o Options) *Backend {
 	if !b.dry {
 		b.pool = kernels.NewPool(o.Threads)
 	}
-	b.exact = kernels.Arith{Level: level}
 	b.arith = kernels.Arith{Level: level, BF16: o.DType == compute.BFloat16}
 	return b
 }

@@ -104,7 +104,7 @@ func (b *Backend) headGradient(rows int, w *weight) []float32 {
 	b.forWorkers(func(wk *worker) {
 		b.grow(&wk.tile, high*headCols)
 		if b.mapWeights {
-			b.loraPanels(&wk.panels, headBlock, headCols, !b.wide(w))
+			b.reset(&wk.panels, headBlock, headCols, !b.wide(w))
 		}
 	})
 	if !b.mapWeights {

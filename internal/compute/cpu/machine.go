@@ -31,16 +31,10 @@ func WeightBytes(file safetensors.DType, d compute.DType) (converted, packed int
 	return 4, 4
 }
 
-// ScratchBytes is about what the operations hold beside the buffers that they are given: for every row of a pass, and
-// once, for the logits of a piece of the head.
-func ScratchBytes(hiddenSize, intermediateSize, vocabSize int) (row, once int64) {
-	return 4 * int64(2*hiddenSize+5*intermediateSize), 4 * headRows * int64(vocabSize)
-}
-
 // Memory is the machine's memory and what a process can still get of it, in bytes, and the limit of its container
 // (cgroup v2), which bounds what is available; 0: not known (only Linux tells), or no limit.
 func Memory() (total, available, limit int64) {
-	total, available = meminfo("MemTotal"), meminfo("MemAvailable")
+	total, available = procSize("meminfo", "MemTotal"), procSize("meminfo", "MemAvailable")
 	if b, err := os.ReadFile("/sys/fs/cgroup/memory.max"); err == nil {
 		n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64) // or "max"
 		if err == nil && n < total {
@@ -50,9 +44,12 @@ func Memory() (total, available, limit int64) {
 	return total, available, limit
 }
 
-// meminfo is a size in /proc/meminfo, in bytes.
-func meminfo(key string) int64 {
-	f, err := os.Open("/proc/meminfo")
+// ProcessMemory is a size in /proc/self/status, in bytes: RssAnon, RssFile, VmHWM; 0 where there is none.
+func ProcessMemory(key string) int64 { return procSize("self/status", key) }
+
+// procSize is a size in a file of /proc, in bytes; 0 where there is none.
+func procSize(file, key string) int64 {
+	f, err := os.Open("/proc/" + file)
 	if err != nil {
 		return 0
 	}

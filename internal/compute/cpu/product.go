@@ -1,8 +1,6 @@
 package cpu
 
-import (
-	"cria/internal/compute/cpu/kernels"
-)
+import "cria/internal/compute/cpu/kernels"
 
 const (
 	rowBlock  = 96  // rows and
@@ -29,12 +27,11 @@ func (t *term) shape() (n, k int) {
 	return t.w.out, t.w.in
 }
 
-// product sets c[t] to a sum of terms of the same shape, or adds them to it.
+// product sets c[t] to a sum of terms of the same shape.
 type product struct {
-	terms      []term
-	c          []float32
-	ldc        int
-	accumulate bool
+	terms []term
+	c     []float32
+	ldc   int
 	// end, if not nil, is called for a block of rows and columns whose terms are summed, while it is in the cache.
 	end func(w *worker, bl *block)
 }
@@ -79,7 +76,7 @@ func (b *Backend) multiply(ps []product) {
 			b.use.FLOP += 2 * float64(m) * float64(n) * float64(k)
 			if b.mapWeights {
 				b.forWorkers(func(w *worker) {
-					b.loraPanels(&w.panels, min(k, packRows(p.terms[j].order)), min(cols, n), !b.wide(p.terms[j].w))
+					b.reset(&w.panels, min(k, packRows(p.terms[j].order)), min(cols, n), !b.wide(p.terms[j].w))
 				})
 			} else {
 				b.panels(p.terms[j].w, p.terms[j].order)
@@ -128,7 +125,7 @@ func (b *Backend) block(id, i int) {
 	p := bl.p
 	for j := range p.terms {
 		t := &p.terms[j]
-		accumulate := p.accumulate || j > 0
+		accumulate := j > 0
 		if !b.mapWeights {
 			b.panels(t.w, t.order).Mul(p.c, p.ldc, t.in, bl.m0, bl.m1, bl.n0, bl.n1, accumulate)
 			continue

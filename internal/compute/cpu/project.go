@@ -51,7 +51,7 @@ func (b *Backend) addPack(p *kernels.Panels, x *buffer, order kernels.Order) {
 	if order == kernels.NK {
 		k, n = n, k
 	}
-	b.loraPanels(p, k, n, b.arith.BF16)
+	b.reset(p, k, n, b.arith.BF16)
 	b.packs = append(b.packs, loraPack{p, x, order})
 }
 
@@ -64,11 +64,11 @@ func (b *Backend) packLoRA() {
 		if t.order == kernels.NK {
 			n = t.x.rows
 		}
-		most = max(most, (n+kernels.PanelWidth-1)/kernels.PanelWidth)
+		most = max(most, parts(n, kernels.PanelWidth))
 	}
-	parts := (most + panels - 1) / panels
-	b.run(len(b.packs)*parts, func(_, i int) {
-		t, from := &b.packs[i/parts], i%parts*panels
+	each := parts(most, panels)
+	b.run(len(b.packs)*each, func(_, i int) {
+		t, from := &b.packs[i/each], i%each*panels
 		if to := min(from+panels, t.p.Count()); from < to {
 			t.p.PackF32(from, to, t.x.d, t.order, t.x.cols)
 		}
@@ -140,7 +140,7 @@ func (b *Backend) project(ps *compute.Pass, cols int, set func(row []float32, t 
 // projectLow sets Low = Scale·dropout(x) Aᵀ for rows t0 to t1-1, whose x stands in a tile.
 func (b *Backend) projectLow(ps *compute.Pass, pr compute.Proj, s *branch, w *worker, x []float32, t0, t1 int) {
 	low, cols := buf(pr.Low), pr.W.In()
-	op, first := &b.in, t0
+	op, first := &b.in, t0 // first is the row of op that is the tile's first
 	if d := ps.Dropout; d != nil {
 		op, first = &w.dropped, 0
 		op.Reset(b.arith, t1-t0, cols)
@@ -152,11 +152,7 @@ func (b *Backend) projectLow(ps *compute.Pass, pr compute.Proj, s *branch, w *wo
 	}
 	r := low.cols
 	dst := low.from(ps.Rows.From + t0)[:(t1-t0)*r]
-	if first == 0 && t0 > 0 { // rows of op are counted from the tile's first
-		s.a.Mul(dst, r, op, 0, t1-t0, 0, r, false)
-	} else {
-		s.a.Mul(low.from(ps.Rows.From), r, op, t0, t1, 0, r, false)
-	}
+	s.a.MulTile(dst, r, op, 0, first, first+t1-t0, 0, r)
 	b.level.Scale(dst, pr.LoRA.Scale)
 	s.low.SetRows(t0, t1-t0, dst, r)
 }

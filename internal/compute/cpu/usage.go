@@ -105,8 +105,8 @@ func (b *Backend) pairs(p *kernels.Pairs, t, r int) {
 	}
 }
 
-// loraPanels makes p a (k, n) matrix.
-func (b *Backend) loraPanels(p *kernels.Panels, k, n int, bf16 bool) {
+// reset makes p a (k, n) matrix.
+func (b *Backend) reset(p *kernels.Panels, k, n int, bf16 bool) {
 	if b.took(p, kernels.PanelsBytes(k, n, bf16)) {
 		p.Reset(b.level, k, n, bf16)
 	}

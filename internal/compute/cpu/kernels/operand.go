@@ -85,32 +85,6 @@ func (o *Operand) SetRows(r, n int, src []float32, ld int) {
 	}
 }
 
-// SetPart sets the elements of row r from k0 on, k0 even.
-func (o *Operand) SetPart(r, k0 int, src []float32) {
-	if k0 == 0 && len(src) == o.k {
-		o.SetRow(r, src)
-		return
-	}
-	if r < 0 || r >= o.rows || k0 < 0 || k0%2 != 0 || k0+len(src) > o.k {
-		panic(fmt.Sprintf("kernels: elements %d to %d of row %d in an operand of %dx%d", k0, k0+len(src), r, o.rows, o.k))
-	}
-	last := k0+len(src) == o.k && o.k&1 == 1
-	switch at := r*o.stride + k0; {
-	case o.arith.pairs():
-		o.arith.Level.Narrow(o.h[at:at+len(src)], src)
-		if last {
-			o.h[at+len(src)] = 0
-		}
-	case o.arith.BF16:
-		o.arith.Level.RoundBF16(o.f[at:at+len(src)], src)
-	default:
-		copy(o.f[at:], src)
-	}
-	if last && !o.arith.pairs() {
-		o.f[r*o.stride+o.k] = 0
-	}
-}
-
 // at is the address of element k of row r.
 func (o *Operand) at(r, k int) unsafe.Pointer {
 	if o.arith.pairs() {
