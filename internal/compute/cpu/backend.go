@@ -49,6 +49,7 @@ type Backend struct {
 	terms     [3]term
 	one       [1]product
 	blocks    []block
+	last      []block // scratch of splitLast
 	packs     []loraPack
 	sumTasks  []sumTask
 	sumBlocks []compute.Span

@@ -88,7 +88,24 @@ func (b *Backend) multiply(ps []product) {
 			}
 		}
 	}
+	if !b.mapWeights {
+		b.splitLast()
+	}
 	b.run(len(b.blocks), b.block)
+}
+
+// splitLast cuts the last task of every worker into narrow ones, so that workers of unequal speed end together.
+func (b *Backend) splitLast() {
+	n := max(len(b.blocks)-b.Threads(), 0)
+	last := append(b.last[:0], b.blocks[n:]...)
+	b.last, b.blocks = last, b.blocks[:n]
+	for _, bl := range last {
+		for n0 := bl.n0; n0 < bl.n1; n0 += colNarrow {
+			part := bl
+			part.n0, part.n1 = n0, min(n0+colNarrow, bl.n1)
+			b.blocks = append(b.blocks, part)
+		}
+	}
 }
 
 // packRows is how many rows of the inner dimension a piece has.
