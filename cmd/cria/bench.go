@@ -33,10 +33,11 @@ func newBench(ui *ui) *cobra.Command {
 		Example: "  cria bench\n  cria bench --shape llama-3.1-8b-slice --steps 2\n  cria bench recipe.yaml --dtype float32 --json\n" +
 			"  cria bench ./model --rows 4 --length 1024 --prefix 256 lora.lora_dropout=0\n  cria bench --growth",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			o.Find = ui.find
 			for _, a := range args {
 				if strings.Contains(a, "=") {
 					o.Keys = append(o.Keys, a)
-				} else if err := benchTarget(&o, a); err != nil {
+				} else if err := benchTarget(ui, &o, a); err != nil {
 					return err
 				}
 			}
@@ -82,9 +83,12 @@ func newBench(ui *ui) *cobra.Command {
 }
 
 // benchTarget takes the argument that is no key=value.
-func benchTarget(o *bench.Options, arg string) error {
+func benchTarget(ui *ui, o *bench.Options, arg string) error {
 	if o.Recipe != "" || o.Model != "" {
 		return usagef("%s is one argument too many: name one model directory or one recipe", arg)
+	}
+	if dir, err := ui.cached(arg); err == nil {
+		arg = dir
 	}
 	info, err := os.Stat(arg)
 	switch {

@@ -32,7 +32,7 @@ func newChat(ui *ui) *cobra.Command {
 			"model's own chat template; with --system always by the chat template.\n\n" + chatHelp,
 		Example: "  cria chat ./model\n  cria chat ./model --adapter output --greedy\n  echo '你是谁？' | cria chat ./model --adapter output",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			model, o, err := a.start(cmd, args)
+			model, o, err := a.start(ui, cmd, args)
 			if err != nil {
 				return err
 			}

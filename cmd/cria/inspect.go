@@ -24,8 +24,12 @@ func newInspect(ui *ui) *cobra.Command {
 			if len(args) != 1 || args[0] == "" {
 				return usagef("name one file or directory: cria inspect PATH")
 			}
-			ui.show("reading " + args[0] + " ...")
-			r, err := inspect.Path(cmd.Context(), args[0])
+			path, err := ui.cached(args[0])
+			if err != nil {
+				return err
+			}
+			ui.show("reading " + path + " ...")
+			r, err := inspect.Path(cmd.Context(), path)
 			ui.show("")
 			if err != nil {
 				return err

@@ -70,7 +70,7 @@ func newPlan(ui *ui) *cobra.Command {
 				ui.note("note: %s", n)
 			}
 			ui.show("reading the model and the data ...")
-			p, rows, err := train.MakePlan(cmd.Context(), r, train.Options{Info: func(s string) { ui.note("note: %s", oneScreen(s)) }})
+			p, rows, err := train.MakePlan(cmd.Context(), r, train.Options{Find: ui.find(r), Info: func(s string) { ui.note("note: %s", oneScreen(s)) }})
 			ui.show("")
 			if err != nil {
 				return err

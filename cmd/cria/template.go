@@ -28,7 +28,11 @@ func newTemplate(ui *ui) *cobra.Command {
 			if len(args) != 1 {
 				return usagef("name one model directory or Jinja file: cria template DIR|FILE.jinja")
 			}
-			t, err := readTemplate(args[0])
+			path, err := ui.cached(args[0])
+			if err != nil {
+				return err
+			}
+			t, err := readTemplate(path)
 			if err != nil {
 				return err
 			}

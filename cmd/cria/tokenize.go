@@ -33,7 +33,11 @@ func newTokenize(ui *ui) *cobra.Command {
 			if decode && len(args) > 1 {
 				return usagef("give either TEXT or --decode")
 			}
-			tok, err := tokenizer.Load(args[0])
+			dir, err := ui.cached(args[0])
+			if err != nil {
+				return err
+			}
+			tok, err := tokenizer.Load(dir)
 			if err != nil {
 				return err
 			}

@@ -87,7 +87,7 @@ func runTrain(ctx context.Context, ui *ui, r *recipe.Recipe, path string) error 
 	}
 	ui.answerStop("stopping after this step; press Ctrl-C again to stop at once and lose the work since the last checkpoint")
 	ui.show("reading the model and the data ...")
-	j, err := train.Prepare(ctx, r, train.Options{Info: func(s string) { ui.note("note: %s", oneScreen(s)) }, OnProgress: func(p train.Progress) { showProgress(ui, &p) }})
+	j, err := train.Prepare(ctx, r, train.Options{Find: ui.find(r), Info: func(s string) { ui.note("note: %s", oneScreen(s)) }, OnProgress: func(p train.Progress) { showProgress(ui, &p) }})
 	ui.show("")
 	if errors.Is(err, context.Canceled) {
 		ui.note("stopped before the first step; nothing was written")

@@ -27,6 +27,9 @@ type Options struct {
 	Keys   []string // "key=value", keys of a recipe
 
 	Progress func(string) // is told what is being done
+
+	// Find, if not nil, makes train.Options.Find for the recipe.
+	Find func(*recipe.Recipe) func(ctx context.Context, name, kind string) (string, error)
 }
 
 // Report is what was measured. Counts and times of operations are those of an average step.
@@ -183,6 +186,9 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}}
 	var j *train.Job
 	if o.Recipe != "" {
+		if o.Find != nil {
+			measure.Find = o.Find(r)
+		}
 		o.Progress("reading the model and the data ...")
 		j, err = train.Prepare(ctx, r, measure)
 	} else {
@@ -270,8 +276,8 @@ func steps(j *train.Job, timed *Timed, o Options) (*StepReport, error) {
 		for _, mb := range j.Steps.At(i).MicroBatches {
 			for _, row := range mb {
 				s.Rows += 1 / n
-				s.Tokens += float64(len(j.Rows[row].IDs)) / n
-				s.Labelled += float64(j.Rows[row].Labelled()) / n
+				s.Tokens += float64(j.Rows.Tokens(row)) / n
+				s.Labelled += float64(j.Rows.Labelled(row)) / n
 			}
 		}
 	}

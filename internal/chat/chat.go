@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -23,6 +24,8 @@ type Message struct {
 	// Raw, if not nil, is the whole message as a JSON object, with what Role and Content cannot say: content in parts,
 	// tool_calls, reasoning. The template sees it instead of them.
 	Raw json.RawMessage
+
+	Train Train // of a reply, for Row; no template sees it
 }
 
 // ParseMessages reads a JSON list of messages as the OpenAI API has them.
@@ -53,6 +56,7 @@ type Options struct {
 	AddGenerationPrompt bool
 	Tools               json.RawMessage // list of tool descriptions; nil: none
 	Now                 func() time.Time
+	TrainOn             string // of Row: Replies, Last or All; "" means Replies
 }
 
 // Template is a model's chat template with its tokenizer.
@@ -60,6 +64,9 @@ type Template struct {
 	t     *jinja.Template
 	tok   *tokenizer.Tokenizer
 	added []string // spellings of the added tokens, longest first
+
+	tail   func() string // see replyTail
+	pieces bool          // texts may be tokenised in pieces
 }
 
 // ErrNoTemplate is returned for a model without a chat template.
@@ -68,7 +75,11 @@ var ErrNoTemplate = errors.New("the model has no chat template (neither chat_tem
 
 // New takes the chat template that came with a tokenizer.
 func New(tok *tokenizer.Tokenizer) (*Template, error) {
-	src := tok.Config().ChatTemplate
+	return NewSource(tok, tok.Config().ChatTemplate)
+}
+
+// NewSource takes another template for a tokenizer.
+func NewSource(tok *tokenizer.Tokenizer, src string) (*Template, error) {
 	if src == "" {
 		return nil, ErrNoTemplate
 	}
@@ -76,27 +87,34 @@ func New(tok *tokenizer.Tokenizer) (*Template, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the model's chat template cannot be used: %w", err)
 	}
-	return &Template{t, tok, tok.AddedTokens()}, nil
+	return newTemplate(t, tok), nil
+}
+
+func newTemplate(t *jinja.Template, tok *tokenizer.Tokenizer) *Template {
+	c := &Template{t: t, tok: tok, added: tok.AddedTokens()}
+	c.tail = sync.OnceValue(c.replyTail)
+	c.pieces = slices.Equal(append(tok.Encode("a\n"), tok.Encode("b")...), tok.Encode("a\nb"))
+	return c
 }
 
 // Text renders a dialogue as apply_chat_template(tokenize=False) does.
 func (t *Template) Text(messages []Message, o Options) (string, error) {
-	text, _, err := t.render(messages, o, 0)
+	r, err := t.values(messages, o, 0)
+	if err != nil {
+		return "", err
+	}
+	text, _, err := r.text(len(messages), o.AddGenerationPrompt)
 	return text, err
 }
 
 // IDs renders and tokenises a dialogue. What looks like a special token inside a message is ordinary text, so that no
 // message can forge a turn.
 func (t *Template) IDs(messages []Message, o Options) ([]int32, error) {
-	messages, o, err := plainJSON(messages, o)
+	r, err := t.prepare(messages, o)
 	if err != nil {
 		return nil, err
 	}
-	mark, err := t.mark(messages, o)
-	if err != nil {
-		return nil, err
-	}
-	text, plain, err := t.render(messages, o, mark)
+	text, plain, err := r.text(len(messages), o.AddGenerationPrompt)
 	if err != nil {
 		return nil, err
 	}
@@ -121,37 +139,64 @@ func plainJSON(messages []Message, o Options) (_ []Message, _ Options, err error
 	return messages, o, nil
 }
 
-// render runs the template. With a mark, every spelling of an added token in the messages carries it behind its first
-// character; the marks are taken out of the text again and their places returned.
-func (t *Template) render(messages []Message, o Options, mark rune) (text string, plain []tokenizer.Range, err error) {
-	list := make([]any, len(messages))
+// rendering is a dialogue made ready for the template.
+type rendering struct {
+	t        *Template
+	mark     rune
+	messages []any
+	tools    any
+	now      func() time.Time
+}
+
+// prepare makes a dialogue ready to be rendered and tokenised: with a mark where it spells added tokens.
+func (t *Template) prepare(messages []Message, o Options) (*rendering, error) {
+	messages, o, err := plainJSON(messages, o)
+	if err != nil {
+		return nil, err
+	}
+	mark, err := t.mark(messages, o)
+	if err != nil {
+		return nil, err
+	}
+	return t.values(messages, o, mark)
+}
+
+// values makes the template's variables. With a mark, every spelling of an added token in the messages carries it behind
+// its first character.
+func (t *Template) values(messages []Message, o Options, mark rune) (r *rendering, err error) {
+	r = &rendering{t: t, mark: mark, messages: make([]any, len(messages)), now: o.Now}
 	for i, m := range messages {
-		if list[i], err = t.value(m, mark); err != nil {
-			return "", nil, fmt.Errorf("message %d: %w", i+1, err)
+		if r.messages[i], err = t.value(m, mark); err != nil {
+			return nil, fmt.Errorf("message %d: %w", i+1, err)
 		}
 	}
-	vars := map[string]any{"messages": list, "add_generation_prompt": o.AddGenerationPrompt, "tools": nil, "documents": nil}
 	if len(o.Tools) > 0 {
-		if vars["tools"], err = jinja.FromJSON([]byte(t.marked(string(o.Tools), mark))); err != nil {
-			return "", nil, fmt.Errorf("tools: %w", err)
+		if r.tools, err = jinja.FromJSON([]byte(t.marked(string(o.Tools), mark))); err != nil {
+			return nil, fmt.Errorf("tools: %w", err)
 		}
 	}
-	c := t.tok.Config()
+	return r, nil
+}
+
+// text runs the template on the first n messages. The marks are taken out of the text again and their places returned.
+func (r *rendering) text(n int, addGenerationPrompt bool) (text string, plain []tokenizer.Range, err error) {
+	vars := map[string]any{"messages": r.messages[:n:n], "add_generation_prompt": addGenerationPrompt, "tools": r.tools, "documents": nil}
+	c := r.t.tok.Config()
 	for name, token := range map[string]string{"bos_token": c.BOSToken, "eos_token": c.EOSToken, "pad_token": c.PadToken, "unk_token": c.UnkToken} {
 		if token != "" {
 			vars[name] = token
 		}
 	}
-	res, err := t.t.Render(vars, jinja.Options{Now: o.Now})
+	res, err := r.t.t.Render(vars, jinja.Options{Now: r.now})
 	if err != nil {
 		return "", nil, fmt.Errorf("the model's chat template: %w", err)
 	}
-	if mark == 0 {
+	if r.mark == 0 {
 		return res.Text, nil, nil
 	}
 	var b strings.Builder
 	for rest := res.Text; ; {
-		before, after, found := strings.Cut(rest, string(mark))
+		before, after, found := strings.Cut(rest, string(r.mark))
 		b.WriteString(before)
 		if !found {
 			return b.String(), plain, nil
@@ -202,59 +247,6 @@ func (t *Template) marked(s string, mark rune) string {
 		i += n
 	}
 	return b.String()
-}
-
-// Row renders a dialogue for training: its ids up to the end of the last reply, and labels, which are the ids of every
-// reply of the assistant with its end of turn, and -100 elsewhere.
-//
-// Replies are found by rendering turn by turn: the dialogue before a reply, with the generation prompt, must be a prefix of
-// the dialogue with it, and that one of the whole, token for token. A template that goes back on what it made of earlier
-// turns is refused with the turn at which it does.
-func (t *Template) Row(messages []Message, o Options) (ids, labels []int32, err error) {
-	o.AddGenerationPrompt = false
-	whole, err := t.IDs(messages, o)
-	if err != nil {
-		return nil, nil, err
-	}
-	labels = slices.Repeat([]int32{-100}, len(whole))
-	end := 0
-	for i, m := range messages {
-		if m.Role != "assistant" {
-			continue
-		}
-		o.AddGenerationPrompt = true
-		before, err := t.IDs(messages[:i], o)
-		if err != nil {
-			return nil, nil, fmt.Errorf("turn %d: %w", i+1, err)
-		}
-		o.AddGenerationPrompt = false
-		after, err := t.IDs(messages[:i+1], o)
-		if err != nil {
-			return nil, nil, fmt.Errorf("turn %d: %w", i+1, err)
-		}
-		if !prefix(before, after) {
-			return nil, nil, fmt.Errorf("turn %d: the chat template renders the dialogue before this reply in another way once the reply is there, so the reply's tokens cannot be told apart", i+1)
-		}
-		if !prefix(after, whole) {
-			return nil, nil, fmt.Errorf("turn %d: the chat template renders this turn in another way once later turns follow, so training would not see what chatting sees", i+1)
-		}
-		end = len(before) + t.endOfTurn(after[len(before):])
-		copy(labels[len(before):end], whole[len(before):end])
-	}
-	return whole[:end], labels[:end], nil
-}
-
-func prefix(a, b []int32) bool { return len(a) <= len(b) && slices.Equal(a, b[:len(a)]) }
-
-// endOfTurn is how many tokens of a reply are up to and with its last special token: the line break that many templates
-// put behind the end of a turn is never generated.
-func (t *Template) endOfTurn(reply []int32) int {
-	for n := len(reply); n > 0; n-- {
-		if t.tok.IsSpecial(reply[n-1]) {
-			return n
-		}
-	}
-	return len(reply)
 }
 
 // Alpaca is the dialogue of an instruction row: the system prompt if there is one, the instruction with the input below it,

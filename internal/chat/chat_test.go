@@ -188,5 +188,5 @@ func withTemplate(t testing.TB, tok *tokenizer.Tokenizer, src string) *Template 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Template{parsed, tok, tok.AddedTokens()}
+	return newTemplate(parsed, tok)
 }

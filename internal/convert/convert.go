@@ -17,6 +17,7 @@ import (
 	"cria/internal/disk"
 	"cria/internal/gguf"
 	"cria/internal/safetensors"
+	"cria/internal/tokenizer"
 )
 
 // Source is what an imported directory's manifest records as meta.
@@ -34,6 +35,27 @@ func CheckGGUF(path string) error {
 	}
 	_, _, err = readGGUF(f, path)
 	return errors.Join(err, f.Close())
+}
+
+// Tokenizer is the tokenizer of a GGUF file, with its chat template, as ImportGGUF would write it.
+func Tokenizer(f *gguf.File) (*tokenizer.Tokenizer, error) {
+	tokens, err := gguf.Get[[]string](f, "tokenizer.ggml.tokens")
+	if err != nil {
+		return nil, err
+	}
+	v, err := readVocabulary(f, len(tokens))
+	if err != nil {
+		return nil, err
+	}
+	text, err := encode(v.tokenizer())
+	if err != nil {
+		return nil, err
+	}
+	config, err := encode(v.config(0))
+	if err != nil {
+		return nil, err
+	}
+	return tokenizer.ParseFiles(text, config)
 }
 
 // ImportGGUF writes the Llama model in the GGUF file at path as the new

@@ -292,7 +292,7 @@ func TestImportRefuses(t *testing.T) {
 func TestImportTokens(t *testing.T) {
 	g := tinyGGUF(t)
 	types := g.values["tokenizer.ggml.token_type"].([]int32)
-	types[2044], types[2045], types[2047] = tokenUnused, tokenUserDefined, tokenControl
+	types[2044], types[2045], types[2047] = TokenUnused, TokenUserDefined, TokenControl
 	g.values["tokenizer.ggml.pre"] = "smollm"
 	g.values["tokenizer.ggml.add_bos_token"] = false
 	g.values["tokenizer.ggml.unknown_token_id"] = uint32(2043)

@@ -163,10 +163,10 @@ func tinyGGUF(t *testing.T) *ggufFile {
 	readJSON(t, filepath.Join(tinyDir, "tokenizer.json"), &tok)
 	tokens, types := make([]string, 2048), make([]int32, 2048)
 	for token, id := range tok.Model.Vocab {
-		tokens[id], types[id] = token, tokenNormal
+		tokens[id], types[id] = token, TokenNormal
 	}
 	for _, added := range tok.AddedTokens {
-		tokens[added.ID], types[added.ID] = added.Content, tokenControl
+		tokens[added.ID], types[added.ID] = added.Content, TokenControl
 	}
 	g.values["tokenizer.ggml.tokens"], g.values["tokenizer.ggml.token_type"] = tokens, types
 	g.values["tokenizer.ggml.merges"] = tok.Model.Merges

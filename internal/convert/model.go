@@ -219,14 +219,21 @@ func (m *model) files(v *vocabulary) (map[string][]byte, error) {
 		"tokenizer_config.json":   v.config(m.MaxPositionEmbeddings),
 		"special_tokens_map.json": v.specialTokens(),
 	} {
-		var b bytes.Buffer
-		enc := json.NewEncoder(&b)
-		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "  ")
-		if err := enc.Encode(content); err != nil {
+		text, err := encode(content)
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		files[name] = b.Bytes()
+		files[name] = text
 	}
 	return files, nil
+}
+
+// encode is content as indented JSON.
+func encode(content any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	err := enc.Encode(content)
+	return b.Bytes(), err
 }

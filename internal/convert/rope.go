@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"cria/internal/gguf"
+	"cria/internal/llama"
 )
 
 // ropeScaling is config.json's rope_scaling. "linear" has only the factor.
@@ -55,8 +56,9 @@ func readRopeScaling(f *gguf.File, c *config) (*ropeScaling, error) {
 		return nil, fmt.Errorf("tensor rope_freqs.weight has %d values where the head size asks for %d", len(divisors), c.HeadDim/2)
 	}
 	s := &ropeScaling{RopeType: "llama3", Factor: float(divisors[len(divisors)-1]), LowFreqFactor: 1, HighFreqFactor: 4, OriginalMaxPositionEmbeddings: 8192}
-	for i, got := range divisors {
-		want := s.divisor(math.Pow(float64(c.RopeTheta), -2*float64(i)/float64(c.HeadDim)))
+	scaling := llama.RopeScaling{Type: s.RopeType, Factor: float64(s.Factor), LowFreqFactor: 1, HighFreqFactor: 4, OriginalMaxPositionEmbeddings: 8192}
+	for i, want := range RopeDivisors(scaling, float64(c.RopeTheta), c.HeadDim) {
+		got, want := divisors[i], float64(want)
 		if !(math.Abs(float64(got)-want) <= 1e-4*want) {
 			return nil, fmt.Errorf("tensor rope_freqs.weight is not Llama 3.1's scaling by %v (value %d is %v, not %v); import the original model instead", s.Factor, i, got, want)
 		}
@@ -64,16 +66,21 @@ func readRopeScaling(f *gguf.File, c *config) (*ropeScaling, error) {
 	return s, nil
 }
 
-// divisor is what Llama 3.1's scaling divides a frequency by.
-func (s *ropeScaling) divisor(freq float64) float64 {
-	turns := float64(s.OriginalMaxPositionEmbeddings) * freq / (2 * math.Pi)
-	low, high, factor := float64(s.LowFreqFactor), float64(s.HighFreqFactor), float64(s.Factor)
-	switch {
-	case turns > high:
-		return 1
-	case turns < low:
-		return factor
+// RopeDivisors are what Llama 3.1's scaling divides the headDim/2 frequencies by: the tensor rope_freqs.weight, as
+// LlamaModel.generate_extra_tensors of llama.cpp's converter makes it.
+func RopeDivisors(s llama.RopeScaling, theta float64, headDim int) []float32 {
+	out := make([]float32, headDim/2)
+	for i := range out {
+		freq := math.Pow(theta, -2*float64(i)/float64(headDim))
+		switch turns := float64(s.OriginalMaxPositionEmbeddings) * freq / (2 * math.Pi); {
+		case turns > s.HighFreqFactor:
+			out[i] = 1
+		case turns < s.LowFreqFactor:
+			out[i] = float32(s.Factor)
+		default:
+			smooth := (turns - s.LowFreqFactor) / (s.HighFreqFactor - s.LowFreqFactor)
+			out[i] = float32(1 / ((1-smooth)/s.Factor + smooth))
+		}
 	}
-	smooth := (turns - low) / (high - low)
-	return 1 / ((1-smooth)/factor + smooth)
+	return out
 }

@@ -15,10 +15,10 @@ import (
 
 // Token types, numbered as llama_token_type.
 const (
-	tokenNormal      = 1
-	tokenControl     = 3
-	tokenUserDefined = 4
-	tokenUnused      = 5
+	TokenNormal      = 1
+	TokenControl     = 3 // special
+	TokenUserDefined = 4 // added, not special
+	TokenUnused      = 5
 )
 
 // vocabulary is a GGUF file's byte-level BPE tokenizer.
@@ -60,6 +60,61 @@ var llama3 = preTokenizer{
 		{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":false}]}`,
 	ignoreMerges: true,
 	addBOS:       true,
+}
+
+// PreTokenizer is the inverse of the table: the tokenizer.ggml.pre that stands for a tokenizer.json's pre_tokenizer and its
+// model's ignore_merges. A pre_tokenizer that llama.cpp has no equal of here is an error.
+func PreTokenizer(text json.RawMessage, ignoreMerges bool) (string, error) {
+	have, err := splits(text)
+	if err != nil {
+		return "", err
+	}
+	for _, name := range []string{"smollm", "gpt-2", "llama-bpe"} {
+		p := preTokenizers[name]
+		want, err := splits(json.RawMessage(p.json))
+		if err != nil {
+			return "", err
+		}
+		if p.ignoreMerges == ignoreMerges && slices.Equal(have, want) {
+			return name, nil
+		}
+	}
+	return "", errors.New("its pre_tokenizer is not the one of Llama 3, SmolLM or GPT-2, which are those that cria knows llama.cpp's name of")
+}
+
+// split is one step of a pre_tokenizer: all that decides where a text is cut.
+type split struct {
+	Type    string `json:"type"`
+	Pattern struct {
+		Regex string `json:"Regex"`
+	} `json:"pattern"`
+	Behavior         string `json:"behavior"`
+	Invert           bool   `json:"invert"`
+	IndividualDigits bool   `json:"individual_digits"`
+	AddPrefixSpace   bool   `json:"add_prefix_space"`
+	UseRegex         bool   `json:"use_regex"`
+}
+
+func splits(text json.RawMessage) ([]split, error) {
+	var top struct {
+		Type          string            `json:"type"`
+		Pretokenizers []json.RawMessage `json:"pretokenizers"`
+	}
+	if err := json.Unmarshal(text, &top); err != nil {
+		return nil, fmt.Errorf("pre_tokenizer: %w", err)
+	}
+	parts := top.Pretokenizers
+	if top.Type != "Sequence" {
+		parts = []json.RawMessage{text}
+	}
+	out := make([]split, len(parts))
+	for i, part := range parts {
+		out[i] = split{AddPrefixSpace: true, UseRegex: true} // the tokenizers library's defaults
+		if err := json.Unmarshal(part, &out[i]); err != nil {
+			return nil, fmt.Errorf("pre_tokenizer: %w", err)
+		}
+	}
+	return out, nil
 }
 
 // readVocabulary reads the tokenizer, which must have n tokens.
@@ -107,9 +162,9 @@ func (v *vocabulary) readAdded(f *gguf.File) error {
 	}
 	for id, kind := range types {
 		switch kind {
-		case tokenNormal, tokenUnused:
-		case tokenControl, tokenUserDefined:
-			v.added = append(v.added, addedToken{ID: id, Content: v.tokens[id], Special: kind == tokenControl})
+		case TokenNormal, TokenUnused:
+		case TokenControl, TokenUserDefined:
+			v.added = append(v.added, addedToken{ID: id, Content: v.tokens[id], Special: kind == TokenControl})
 		default:
 			return fmt.Errorf("token %d (%q) has the type %d, which byte-level BPE does not have", id, v.tokens[id], kind)
 		}

@@ -33,6 +33,29 @@ func (w weight) sourceRow(i int) int {
 	return head*w.headSize + 2*j + s
 }
 
+// RotatedRow is the inverse: the row of q_proj or k_proj that is row i of the GGUF tensor, with heads of headSize rows.
+func RotatedRow(headSize, i int) int {
+	head, in := i/headSize, i%headSize
+	return head*headSize + in%2*(headSize/2) + in/2
+}
+
+// LayerTensors are the weights of a layer: Hugging Face's name behind "model.layers.N." and llama.cpp's behind "blk.N.", both
+// followed by ".weight". The rows of Rotated ones are reordered, see RotatedRow.
+var LayerTensors = []struct {
+	Name, GGUF string
+	Rotated    bool
+}{
+	{"input_layernorm", "attn_norm", false},
+	{"self_attn.q_proj", "attn_q", true},
+	{"self_attn.k_proj", "attn_k", true},
+	{"self_attn.v_proj", "attn_v", false},
+	{"self_attn.o_proj", "attn_output", false},
+	{"post_attention_layernorm", "ffn_norm", false},
+	{"mlp.gate_proj", "ffn_gate", false},
+	{"mlp.up_proj", "ffn_up", false},
+	{"mlp.down_proj", "ffn_down", false},
+}
+
 // findWeights lists the weights of a Llama of this size; the file must have
 // them, with these shapes, and no other. Without output.weight the head is the
 // embedding.
@@ -58,23 +81,14 @@ func (m *model) findWeights(f *gguf.File) error {
 	if err := find("model.embed_tokens.weight", "token_embd.weight", 0, vocab, hidden); err != nil {
 		return err
 	}
+	shapes := [][]int{{hidden}, {q, hidden}, {kv, hidden}, {kv, hidden}, {hidden, q}, {hidden}, {ffn, hidden}, {ffn, hidden}, {hidden, ffn}}
 	for i := range m.NumHiddenLayers {
-		for _, w := range []struct {
-			name, from string
-			headSize   int
-			shape      []int
-		}{
-			{"input_layernorm", "attn_norm", 0, []int{hidden}},
-			{"self_attn.q_proj", "attn_q", m.HeadDim, []int{q, hidden}},
-			{"self_attn.k_proj", "attn_k", m.HeadDim, []int{kv, hidden}},
-			{"self_attn.v_proj", "attn_v", 0, []int{kv, hidden}},
-			{"self_attn.o_proj", "attn_output", 0, []int{hidden, q}},
-			{"post_attention_layernorm", "ffn_norm", 0, []int{hidden}},
-			{"mlp.gate_proj", "ffn_gate", 0, []int{ffn, hidden}},
-			{"mlp.up_proj", "ffn_up", 0, []int{ffn, hidden}},
-			{"mlp.down_proj", "ffn_down", 0, []int{hidden, ffn}},
-		} {
-			err := find(fmt.Sprintf("model.layers.%d.%s.weight", i, w.name), fmt.Sprintf("blk.%d.%s.weight", i, w.from), w.headSize, w.shape...)
+		for j, t := range LayerTensors {
+			headSize := 0
+			if t.Rotated {
+				headSize = m.HeadDim
+			}
+			err := find(fmt.Sprintf("model.layers.%d.%s.weight", i, t.Name), fmt.Sprintf("blk.%d.%s.weight", i, t.GGUF), headSize, shapes[j]...)
 			if err != nil {
 				return err
 			}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -173,9 +174,9 @@ func TestTemplate(t *testing.T) {
 func TestTemplateErrors(t *testing.T) {
 	const p, r = "{instruction}{input}", "{output}"
 	for _, c := range []struct{ prompt, response, want string }{
-		{"{instruction} {system}", r, "prompt_template: at byte 14: unknown placeholder {system}: here only {instruction}, {input} can be used, and {{ }} for braces in the text"},
-		{"{instruction}{output}", r, "prompt_template: at byte 13: unknown placeholder {output}: here only {instruction}, {input} can be used, and {{ }} for braces in the text"},
-		{"{instruction} {}", r, "prompt_template: at byte 14: unknown placeholder {}: here only {instruction}, {input} can be used, and {{ }} for braces in the text"},
+		{"{instruction} {history}", r, "prompt_template: at byte 14: unknown placeholder {history}: here only {instruction}, {input}, {system} can be used, and {{ }} for braces in the text"},
+		{"{instruction}{output}", r, "prompt_template: at byte 13: unknown placeholder {output}: here only {instruction}, {input}, {system} can be used, and {{ }} for braces in the text"},
+		{"{instruction} {}", r, "prompt_template: at byte 14: unknown placeholder {}: here only {instruction}, {input}, {system} can be used, and {{ }} for braces in the text"},
 		{"{instruction} }", r, "prompt_template: at byte 14: a single }: write }} for a brace in the text"},
 		{"{instruction} {", r, "prompt_template: at byte 14: { without a closing }: write {{ for a brace in the text"},
 		{"{instruction} {a{b}", r, "prompt_template: at byte 14: { without a closing }: write {{ for a brace in the text"},
@@ -241,9 +242,10 @@ func TestEncodeLimits(t *testing.T) {
 			t.Errorf("row %d: %v, want %v", i, rows[i], want[i])
 		}
 	}
-	wantReport := Report{Examples: 3, Rows: 3, Tokens: 12, Labelled: 3, Longest: 6,
-		Cut: Tally{2, "f:2 (row 2)"}, Unlabelled: Tally{1, "f:2 (row 2)"}, UntrainedEnd: Tally{2, "f:2 (row 2)"}}
-	if r != wantReport {
+	second, third := Place{0, 2, 2}, Place{0, 3, 3}
+	wantReport := Report{Files: []File{{Path: "f"}}, Examples: 3, Rows: 3, Tokens: 12, Labelled: 3, Longest: 6, Kept: 4, Lengths: Histogram{0, 0, 0, 0, 1, 0, 2},
+		Cut: Tally{2, []Place{second, third}}, Unlabelled: Tally{1, []Place{second}}, UntrainedEnd: Tally{2, []Place{second, third}}}
+	if !reflect.DeepEqual(r, wantReport) {
 		t.Errorf("report %+v, want %+v", r, wantReport)
 	}
 

@@ -3,19 +3,49 @@ package data
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/iotest"
 )
 
-func decodeString(s string) ([]Example, error) { return Decode(strings.NewReader(s), "d.json") }
+func decodeString(s string) ([]Example, error) { return decode(strings.NewReader(s)) }
+
+// decode reads JSON as Source.Each does.
+func decode(in io.Reader) (out []Example, err error) {
+	return out, readInto(&out, func(wants func(string) bool, each func(*record) error) error {
+		return readJSONRows(in, "d.json", wants, each)
+	})
+}
+
+// readInto gathers the examples of one file.
+func readInto(out *[]Example, read func(wants func(string) bool, each func(*record) error) error) error {
+	r := reading{cells: cells{}}
+	return read(func(c string) bool { return r.layout.wants(c) }, func(rec *record) error {
+		if r.layout == nil {
+			var err error
+			if r.layout, err = newLayout(rec, "", nil); err != nil {
+				return err
+			}
+			r.rec = rec
+		}
+		e, err := r.example()
+		*out = append(*out, e)
+		return err
+	})
+}
+
+func alpacaExample(instruction, input, output string, line, row int) Example {
+	return Example{Format: Alpaca, Instruction: instruction, Input: input, Output: output, File: "d.json", Line: line, Row: row}
+}
 
 func TestDecode(t *testing.T) {
 	want := []Example{
-		{"问", "", "答", "d.json", 1, 1},
-		{"a\"\\/\b\f\n\r\té😀", "b", "", "d.json", 2, 2},
+		alpacaExample("问", "", "答", 1, 1),
+		alpacaExample("a\"\\/\b\f\n\r\té😀", "b", "", 2, 2),
 	}
 	for name, text := range map[string]string{
 		"array": `[{"instruction": "问", "input": "", "output": "答"},` + "\n" +
@@ -30,12 +60,12 @@ func TestDecode(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if len(got) != 2 || got[0] != want[0] || got[1] != want[1] {
+		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %+v", name, got)
 		}
 		// A reader that gives one byte at a time must not matter.
-		again, err := Decode(iotest.OneByteReader(strings.NewReader(text)), "d.json")
-		if err != nil || len(again) != 2 || again[1] != want[1] {
+		again, err := decode(iotest.OneByteReader(strings.NewReader(text)))
+		if err != nil || !reflect.DeepEqual(again, want) {
 			t.Errorf("%s, byte by byte: %+v, %v", name, again, err)
 		}
 	}
@@ -55,13 +85,15 @@ func TestDecodeFaults(t *testing.T) {
 		{"{\"instruction\":\"a\",\"output\":\"b\"},\n{}", `d.json:1:33: expected the { of the next row, found ','`},
 		{"[\n  {\"instruction\": \"甲\", \"output\": 3}]", `d.json:2:34: row 1: "output" must be a string, found a number`},
 		{`{"instruction":null,"output":"b"}`, `d.json:1:16: row 1: "instruction" must be a string, found null`},
-		{`{"instruction":"a"}`, `d.json:1:1: row 1: column "output" is missing; the columns are "instruction"`},
-		{"{\"instruction\":\"a\",\"output\":\"b\"}\n {\"prompt\":\"a\",\"output\":\"b\"}", `d.json:2:2: row 2: column "instruction" is missing; the columns are "prompt", "output"`},
-		{`{"data":[{"instruction":"a","output":"b"}]}`, `d.json:1:1: row 1: column "instruction" is missing; the columns are "data"`},
-		{`{}`, `d.json:1:1: row 1: column "instruction" is missing; the columns are none`},
-		{`{"instruction":"a","output":"b","system":"be kind","history":[["a","b"]]}`,
-			`d.json:1:1: row 1: column "system", "history" is not understood; rows have instruction, input and output. ` +
-				`Remove the column if it is not to be trained; the columns are "instruction", "output", "system", "history"`},
+		{`{"instruction":"a"}`, `d.json:1:1: row 1: column "output" is missing for alpaca rows; the columns are "instruction"`},
+		{"{\"instruction\":\"a\",\"output\":\"b\"}\n {\"prompt\":\"a\",\"output\":\"b\"}", `d.json:2:2: row 2: column "instruction" is missing for alpaca rows; the columns are "prompt", "output"`},
+		{`{"data":[{"instruction":"a","output":"b"}]}`, `d.json:1:1: row 1: no known format: the columns are "data". Known are instruction and output (alpaca), messages or conversations, prompt and completion, and text; say which columns are which, such as columns: {instruction: question, output: answer}`},
+		{`{}`, `d.json:1:1: row 1: no known format: the columns are none. Known are instruction and output (alpaca), messages or conversations, prompt and completion, and text; say which columns are which, such as columns: {instruction: question, output: answer}`},
+		{`{"instruction":"a","output":"b","tools":[1],"chosen":"c"}`,
+			`d.json:1:1: row 1: column "tools", "chosen" is not understood in alpaca rows, which have instruction and output (and may have input, system, history). ` +
+				`Remove the column if it is not to be trained; the columns are "instruction", "output", "tools", "chosen"`},
+		{`{"instruction":"a","output":"b","history":[["a"]]}`, `d.json:1:44: row 1: turn 1 of "history" must be a pair of texts [instruction, output]`},
+		{`{"instruction":"a","output":"b","system":1}`, `d.json:1:42: row 1: "system" must be a string, found a number`},
 		{`{"instruction":"a","instruction":"b","output":"c"}`, `d.json:1:20: row 1: key "instruction" appears twice`},
 		{`{"instruction":"a","output":"b","id":{"x":1,"x":2}}`, `d.json:1:45: row 1: key "x" appears twice`},
 		{"{\"instruction\":\"a\nb\",\"output\":\"c\"}", `d.json:1:18: row 1: the control character '\n' in a string: is the closing quote missing?`},
@@ -77,7 +109,7 @@ func TestDecodeFaults(t *testing.T) {
 		{`{"instruction":"a","output":"b","id":甲}`, `d.json:1:38: row 1: expected a value, found '甲'`},
 		{`{"instruction":"a","output":"b","id":` + strings.Repeat("[", 1000), `d.json:1:103: row 1: nested deeper than 64`},
 		{"\xff\xfe[\x00", `d.json:1:1: the file is UTF-16: convert it to UTF-8`},
-		{"\x1f\x8b\x08", `d.json:1:1: the file is compressed (gzip): unpack it first`},
+		{"\x1f\x8b\x08", `d.json:1:1: the file is compressed (gzip): give it a name that ends in .gz, or unpack it`},
 		{`{"instruction":"` + strings.Repeat("x", maxRow) + `","output":"b"}`, `d.json:1:16777217: row 1: longer than 16 MiB`},
 	} {
 		_, err := decodeString(c.text)
@@ -113,13 +145,13 @@ func TestReadFiles(t *testing.T) {
 	if len(d.Files) != 2 || d.Files[0].Rows != 2 || d.Files[1].Path != a || len(d.Files[0].SHA256) != 64 {
 		t.Errorf("files %+v", d.Files)
 	}
-	for _, paths := range [][]string{nil, {dir}, {filepath.Join(dir, "none")}, {a, write("empty", " \n")}} {
+	for _, paths := range [][]string{nil, {filepath.Join(dir, "none")}, {a, write("empty", " \n")}} {
 		if d, err := Read(paths...); err == nil {
 			t.Errorf("Read(%q) = %v", paths, d)
 		}
 	}
 	failing := iotest.ErrReader(errors.New("disk on fire"))
-	if _, err := Decode(failing, "f"); err == nil || !strings.Contains(err.Error(), "disk on fire") {
+	if _, err := decode(failing); err == nil || !strings.Contains(err.Error(), "disk on fire") {
 		t.Errorf("read error became %v", err)
 	}
 }

@@ -12,7 +12,30 @@ import (
 	"unicode/utf8"
 )
 
-// maxDepth is how deep a column that is read over may nest.
+// FormatError is a fault in a dataset file. Line and Column count from 1, columns in characters (bytes in CSV files); Line is 0
+// in files without lines, Row 0 outside of rows.
+type FormatError struct {
+	File         string
+	Line, Column int
+	Row          int
+	Reason       string
+}
+
+func (e *FormatError) Error() string {
+	s := e.File
+	if e.Line > 0 {
+		s += fmt.Sprintf(":%d:%d", e.Line, e.Column)
+	}
+	if e.Row > 0 {
+		s += fmt.Sprintf(": row %d", e.Row)
+	}
+	return s + ": " + e.Reason
+}
+
+// maxRow is the size up to which a row is read: a longer one is no dialogue but a broken file.
+const maxRow = 16 << 20
+
+// maxDepth is how deep a column may nest.
 const maxDepth = 64
 
 // position is a place in a file: both count from 1, columns in characters.
@@ -38,7 +61,11 @@ func (s *scanner) fault(format string, args ...any) error {
 }
 
 func (s *scanner) faultAt(p position, format string, args ...any) error {
-	return &FormatError{File: s.name, Line: p.line, Column: p.column, Row: s.row, Reason: fmt.Sprintf(format, args...)}
+	return faultAt(s.name, s.row, p, format, args...)
+}
+
+func faultAt(file string, row int, p position, format string, args ...any) error {
+	return &FormatError{File: file, Line: p.line, Column: p.column, Row: row, Reason: fmt.Sprintf(format, args...)}
 }
 
 // unexpected turns the end of the file into a fault.
@@ -112,7 +139,7 @@ func (s *scanner) skipByteOrderMark() error {
 	case len(b) >= 2 && (b[0] == 0xff && b[1] == 0xfe || b[0] == 0xfe && b[1] == 0xff):
 		return s.fault("the file is UTF-16: convert it to UTF-8")
 	case len(b) >= 2 && b[0] == 0x1f && b[1] == 0x8b:
-		return s.fault("the file is compressed (gzip): unpack it first")
+		return s.fault("the file is compressed (gzip): give it a name that ends in .gz, or unpack it")
 	}
 	return nil
 }
@@ -341,6 +368,41 @@ func (s *scanner) hex(at position) (rune, error) {
 		r = r<<4 | rune(c)
 	}
 	return r, nil
+}
+
+// value reads any value.
+func (s *scanner) value(depth int) (v value, err error) {
+	if depth > maxDepth {
+		return v, s.fault("nested deeper than %d", maxDepth)
+	}
+	c, err := s.peekToken()
+	if err != nil {
+		return v, s.unexpected(err)
+	}
+	v.kind, v.at = c, s.position
+	switch {
+	case c == '"':
+		v.text, err = s.string()
+	case c == '[':
+		err = s.array(func() error {
+			item, err := s.value(depth + 1)
+			v.items = append(v.items, item)
+			return err
+		})
+	case c == '{':
+		err = s.object(func(key string) error {
+			item, err := s.value(depth + 1)
+			v.keys, v.items = append(v.keys, key), append(v.items, item)
+			return err
+		})
+	case c == '-' || c >= '0' && c <= '9':
+		v.kind = '0'
+		err = s.number()
+		v.text = string(s.buf)
+	default:
+		_, err = s.skip(depth)
+	}
+	return v, err
 }
 
 // skip reads over any value and tells whether it was empty: null, "", [] or {}.

@@ -10,8 +10,12 @@ import (
 )
 
 // Template is the pair prompt_template and response_template of a recipe: literal text with the placeholders
-// {instruction} and {input} in the prompt and {output} in the response. {{ and }} stand for literal braces.
+// {instruction}, {input} and {system} (the row's own) in the prompt and {output} in the response. {{ and }} stand for literal
+// braces.
 type Template struct {
+	// TrainAll trains the prompt too (train_on: all).
+	TrainAll bool
+
 	prompt, response []piece
 }
 
@@ -37,7 +41,7 @@ func (e *TemplateError) Error() string {
 func ParseTemplate(prompt, response string) (*Template, error) {
 	var t Template
 	var err error
-	if t.prompt, err = parsePieces("prompt_template", prompt, "instruction", "instruction", "input"); err != nil {
+	if t.prompt, err = parsePieces("prompt_template", prompt, "instruction", "instruction", "input", "system"); err != nil {
 		return nil, err
 	}
 	if t.response, err = parsePieces("response_template", response, "output", "output"); err != nil {
@@ -95,8 +99,15 @@ func uses(pieces []piece, column string) bool {
 	return slices.ContainsFunc(pieces, func(p piece) bool { return p.column == column })
 }
 
-// UsesInput tells whether the prompt has an {input} placeholder.
-func (t *Template) UsesInput() bool { return uses(t.prompt, "input") }
+// Literals are the texts that are the template's own.
+func (t *Template) Literals() (out []string) {
+	for _, p := range slices.Concat(t.prompt, t.response) {
+		if p.column == "" {
+			out = append(out, p.literal)
+		}
+	}
+	return out
+}
 
 // Prompt renders the prompt of an example: its text and the byte ranges that came from the example, in order, without
 // empty ones and with adjacent ones merged.
@@ -118,6 +129,8 @@ func render(pieces []piece, e Example) (string, []tokenizer.Range) {
 			value = e.Instruction
 		case "input":
 			value = e.Input
+		case "system":
+			value = e.System
 		case "output":
 			value = e.Output
 		}
@@ -135,18 +148,21 @@ func render(pieces []piece, e Example) (string, []tokenizer.Range) {
 	return b.String(), plain
 }
 
-// RowFunc returns the row encoder of the template: the ids of the prompt, unlabelled, then the ids of the response and of
-// end (the token that append_pad_token appends, if any), labelled. Prompt and response are tokenised apart, each as a
-// whole, as the reference's tutorial does; inside the example's values special tokens are ordinary text. An example with an
-// input that the template would leave out is an error.
+// RowFunc returns the row encoder of the template: the ids of the prompt, unlabelled without TrainAll, then the ids of the
+// response and of end (the token that append_pad_token appends, if any), labelled. Prompt and response are tokenised apart,
+// each as a whole, as the reference's tutorial does; inside the example's values special tokens are ordinary text. An example
+// with something that the template would leave out is an error.
 func (t *Template) RowFunc(tok Encoder, end ...int32) RowFunc {
 	return func(e Example) (pack.Row, error) {
-		if e.Input != "" && !t.UsesInput() {
-			return pack.Row{}, fmt.Errorf("%s has an input, but prompt_template has no {input}: add it, or empty the column", e.Where())
+		if err := t.refuse(&e); err != nil {
+			return pack.Row{}, err
 		}
 		text, plain := t.Prompt(e)
 		ids := tok.Encode(text, plain...)
 		prompt := len(ids)
+		if t.TrainAll {
+			prompt = 0
+		}
 		text, plain = t.Response(e)
 		ids = append(ids, tok.Encode(text, plain...)...)
 		ids = append(ids, end...)
@@ -156,4 +172,21 @@ func (t *Template) RowFunc(tok Encoder, end ...int32) RowFunc {
 		}
 		return pack.Row{IDs: ids, Labels: labels}, nil
 	}
+}
+
+// refuse names what the template would leave out.
+func (t *Template) refuse(e *Example) error {
+	switch {
+	case e.Format == Text || e.Format == ShareGPT || e.Format == Messages || e.Format == PromptCompletion && e.Dialogue != nil:
+		return fmt.Errorf("%s is a row of the format %s; template: prompt takes alpaca and prompt_completion rows, template: chat takes this one", e.Where(), e.Format)
+	case len(e.Dialogue) > 0:
+		return fmt.Errorf("%s has a history, which template: prompt cannot render; use template: chat, or empty the column", e.Where())
+	case len(e.Tools) > 0:
+		return fmt.Errorf("%s has tools, which template: prompt cannot render; use template: chat, or empty the column", e.Where())
+	case e.Input != "" && !uses(t.prompt, "input"):
+		return fmt.Errorf("%s has an input, but prompt_template has no {input}: add it, or empty the column", e.Where())
+	case e.System != "" && !uses(t.prompt, "system"):
+		return fmt.Errorf("%s has a system prompt, but prompt_template has no {system}: add it, use template: chat, or empty the column", e.Where())
+	}
+	return nil
 }

@@ -186,6 +186,9 @@ func (w *DirWriter) SetMeta(v any) error {
 	return nil
 }
 
+// Dir is the temporary directory in which closed files can be read before they are published.
+func (w *DirWriter) Dir() string { return w.dir }
+
 // Create starts the file called name (see ValidName; names that differ only in case collide). Close makes it durable and must be
 // called before fill returns.
 func (w *DirWriter) Create(name string) (io.WriteCloser, error) {
@@ -299,7 +302,13 @@ func PublishFile(fsys FS, path string, data []byte) error {
 }
 
 // PublishStream is PublishFile for a file that fill writes piece by piece.
-func PublishStream(fsys FS, path string, fill func(w io.Writer) error) (err error) {
+func PublishStream(fsys FS, path string, fill func(w io.Writer) error) error {
+	return PublishChecked(fsys, path, fill, func(string) error { return nil })
+}
+
+// PublishChecked is PublishStream with a check, which is given the temporary name of the whole file: with an error of check
+// nothing is published.
+func PublishChecked(fsys FS, path string, fill func(w io.Writer) error, check func(temp string) error) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("publish %s: %w", path, err)
@@ -332,6 +341,9 @@ func PublishStream(fsys FS, path string, fill func(w io.Writer) error) (err erro
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
+	}
+	if err == nil {
+		err = check(tmp)
 	}
 	if err == nil {
 		err = fsys.Rename(tmp, path)

@@ -42,29 +42,26 @@ type LoadOptions struct {
 	Threads int
 }
 
-// Load opens a model directory and an adapter.
-func Load(o LoadOptions) (_ *Chat, err error) {
+// OpenPrompts opens what makes prompts, without weights: tokenizer, templates and the adapter's recipe. The Chat has no Model.
+// The adapter is nil where adapterDir is "".
+func OpenPrompts(model, adapterDir string) (*Chat, *llama.Config, *adapter.Adapter, error) {
 	c := &Chat{}
-	defer func() {
-		if err != nil {
-			c.Close()
-		}
-	}()
-	if info, err := os.Stat(o.Model); err != nil || !info.IsDir() {
-		return nil, fmt.Errorf("%q is not a model directory; name a directory in Hugging Face's format (cria import makes one of a GGUF file)", o.Model)
+	fail := func(err error) (*Chat, *llama.Config, *adapter.Adapter, error) { return nil, nil, nil, err }
+	if info, err := os.Stat(model); err != nil || !info.IsDir() {
+		return fail(fmt.Errorf("%q is not a model directory; name a directory in Hugging Face's format (cria import makes one of a GGUF file)", model))
 	}
-	cfg, err := llama.ReadConfig(o.Model)
-	if _, other := adapter.ReadConfig(o.Model); errors.Is(err, fs.ErrNotExist) && other == nil {
-		return nil, fmt.Errorf("%s is an adapter, not a model: name its base model, and this directory as the adapter", o.Model)
+	cfg, err := llama.ReadConfig(model)
+	if _, other := adapter.ReadConfig(model); errors.Is(err, fs.ErrNotExist) && other == nil {
+		return fail(fmt.Errorf("%s is an adapter, not a model: name its base model, and this directory as the adapter", model))
 	}
 	if err != nil {
-		return nil, err
+		return fail(err)
 	}
-	if c.Defaults, err = llama.ReadGenerationConfig(o.Model); err != nil {
-		return nil, err
+	if c.Defaults, err = llama.ReadGenerationConfig(model); err != nil {
+		return fail(err)
 	}
-	if c.Tokenizer, err = tokenizer.Load(o.Model); err != nil {
-		return nil, err
+	if c.Tokenizer, err = tokenizer.Load(model); err != nil {
+		return fail(err)
 	}
 	c.messages, c.noTemplate = chat.New(c.Tokenizer)
 	for _, id := range c.Defaults.EOSTokenID {
@@ -78,15 +75,30 @@ func Load(o LoadOptions) (_ *Chat, err error) {
 	if id, ok := c.Tokenizer.EOS(); ok && len(c.EOS) == 0 {
 		c.EOS = []int32{id}
 	}
-	var ad *adapter.Adapter
-	if o.Adapter != "" {
-		if ad, err = adapter.Load(o.Adapter, cfg); err != nil {
-			return nil, err
-		}
-		if err := c.loadRecipe(filepath.Join(o.Adapter, "recipe.yaml")); err != nil {
-			return nil, err
-		}
+	if adapterDir == "" {
+		return c, cfg, nil, nil
 	}
+	ad, err := adapter.Load(adapterDir, cfg)
+	if err == nil {
+		err = c.loadRecipe(filepath.Join(adapterDir, "recipe.yaml"))
+	}
+	if err != nil {
+		return fail(err)
+	}
+	return c, cfg, ad, nil
+}
+
+// Load opens a model directory and an adapter.
+func Load(o LoadOptions) (_ *Chat, err error) {
+	c, cfg, ad, err := OpenPrompts(o.Model, o.Adapter)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			c.Close()
+		}
+	}()
 	dtype := compute.DType(o.DType)
 	if o.DType == "auto" || o.DType == "" {
 		dtype = cpu.FasterDType()

@@ -1,4 +1,4 @@
-// Package gguf reads model files in ggml's GGUF format, versions 2 and 3.
+// Package gguf reads and writes model files in ggml's GGUF format: versions 2 and 3 are read, 3 is written.
 //
 // The format is described in docs/gguf.md of https://github.com/ggml-org/ggml:
 //

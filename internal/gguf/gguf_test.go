@@ -7,7 +7,6 @@ import (
 	"os"
 	"reflect"
 	"slices"
-	"strings"
 	"testing"
 )
 
@@ -40,10 +39,7 @@ func TestSmall(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, tensor := range f.Tensors() {
-		if tensor.Name == "q6_k.weight" {
-			if _, err := tensor.Float32s(); err == nil || !strings.Contains(err.Error(), "stored as Q6_K") {
-				t.Errorf("%s: error %v", tensor.Name, err)
-			}
+		if tensor.Name == "q6_k.weight" { // of random bits, scales too: TestDequantize has better ones
 			if !slices.Equal(tensor.Shape, []int{2, 256}) || len(tensor.Data) != 420 {
 				t.Errorf("%s: %v, %d bytes", tensor.Name, tensor.Shape, len(tensor.Data))
 			}

@@ -30,3 +30,21 @@ func ToBFloat16(x float32) uint16 {
 	}
 	return uint16((b + 0x7fff + b>>16&1) >> 16)
 }
+
+// ToFloat16 rounds to the nearest binary16, ties to even. What is too large becomes an infinity; NaN stays NaN.
+func ToFloat16(x float32) uint16 {
+	b := math.Float32bits(x)
+	sign := uint16(b>>16) & 0x8000
+	b &= 0x7fffffff
+	switch {
+	case b > 0x7f800000: // NaN
+		return sign | 0x7e00 | uint16(b>>13)&0x1ff
+	case b >= 0x477ff000: // 65520 and more round to the infinity
+		return sign | 0x7c00
+	case b >= 0x38800000: // at least 2^-14, the smallest normal number
+		b -= (127 - 15) << 23
+		return sign | uint16((b+0xfff+b>>13&1)>>13)
+	}
+	// In units of 2^-24, by an addition that rounds: 0.5 has them as its last bits.
+	return sign | uint16(math.Float32bits(math.Float32frombits(b)+0.5)-math.Float32bits(0.5))
+}

@@ -61,3 +61,34 @@ func TestBFloat16(t *testing.T) {
 		}
 	}
 }
+
+func TestToFloat16(t *testing.T) {
+	for h := range 1 << 16 {
+		v := Float16(uint16(h))
+		if v != v {
+			if w := Float16(ToFloat16(v)); w == w {
+				t.Fatalf("NaN %#04x became %v", h, w)
+			}
+			continue
+		}
+		if got := ToFloat16(v); got != uint16(h) {
+			t.Fatalf("%#04x came back as %#04x", h, got)
+		}
+		if h&0x7fff >= 0x7bff {
+			continue
+		}
+		// Halfway to the next number away from zero: to the even one. A little less, a little more: to the nearer one.
+		middle := (v + Float16(uint16(h+1))) / 2
+		bits := math.Float32bits(middle)
+		for d, want := range map[uint32]int{bits - 1: h, bits: h + h&1, bits + 1: h + 1} {
+			if got := ToFloat16(math.Float32frombits(d)); got != uint16(want) {
+				t.Fatalf("%v rounds to %#04x, want %#04x", math.Float32frombits(d), got, want)
+			}
+		}
+	}
+	for x, want := range map[float32]uint16{65519: 0x7bff, 65520: 0x7c00, 1e30: 0x7c00, -1e30: 0xfc00, 1e-30: 0, -1e-30: 0x8000, float32(math.Inf(1)): 0x7c00} {
+		if got := ToFloat16(x); got != want {
+			t.Errorf("%v rounds to %#04x, want %#04x", x, got, want)
+		}
+	}
+}

@@ -21,12 +21,13 @@ const root = "../.."
 
 // layers are the packages from the bottom up. A package imports packages of lower layers and of its own.
 var layers = [][]string{
-	{"disk", "gguf", "half", "hub", "jinja", "mmap", "safetensors", "tokenizer", "torchrng"},
+	{"disk", "gguf", "half", "jinja", "mmap", "safetensors", "tokenizer", "torchrng"},
+	{"hub"},
 	{"compute", "compute/cpu/kernels"},
 	{"compute/cpu", "pack"},
 	{"llama"},
 	{"adapter", "chat", "convert", "data", "demomodel", "recipe"},
-	{"generate", "inspect", "server", "train"},
+	{"export", "generate", "inspect", "proof", "server", "train"},
 	{"bench"},
 	{""}, // the root package
 	{"cmd/cria"},
@@ -43,6 +44,8 @@ var outside = []string{
 	"compute/computetest", // conformance suite of backends
 	"compute/cpu/kernels/gen",
 	"disk/faultfs",  // imported by tests
+	"hub/hubtest",   // a hub to test against
+	"interop/fakehub",
 	"interop/peers", // shows figures
 	"layering",
 }

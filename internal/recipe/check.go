@@ -54,10 +54,10 @@ func (l *loader) check() {
 	if r.LoRA.LayersToTransform != nil && r.LoRA.TargetModules.Pattern != "" {
 		l.failKey("lora.layers_to_transform", "needs target_modules as a list of names: a text already says which layers")
 	}
-	if r.EvalDataset != "" && r.EvalFraction > 0 {
+	if r.EvalDataset != nil && r.EvalFraction > 0 {
 		l.failKey("eval_fraction", "cannot be used with eval_dataset: one of them says what is evaluated")
 	}
-	if r.EvalSteps > 0 && r.EvalDataset == "" && r.EvalFraction == 0 && !l.faulty("eval_dataset") && !l.faulty("eval_fraction") {
+	if r.EvalSteps > 0 && r.EvalDataset == nil && r.EvalFraction == 0 && !l.faulty("eval_dataset") && !l.faulty("eval_fraction") {
 		l.failKey("eval_steps", "needs eval_dataset or eval_fraction")
 	}
 }
@@ -66,7 +66,7 @@ func (l *loader) check() {
 func (l *loader) checkPaths() {
 	r := l.recipe
 	for key, paths := range map[string][]string{"model": {r.Model}, "dataset": r.Dataset, "adapter": {r.Adapter}, "output_dir": {r.OutputDir},
-		"resume_from_checkpoint": {r.ResumeFromCheckpoint.Dir}, "eval_dataset": {r.EvalDataset}} {
+		"resume_from_checkpoint": {r.ResumeFromCheckpoint.Dir}, "eval_dataset": r.EvalDataset} {
 		for _, p := range paths {
 			if p == "~" || strings.HasPrefix(p, "~/") {
 				l.failKey(key, "%s begins with ~, which is not replaced here: write the whole path", clip(p))

@@ -172,6 +172,43 @@ func (v numbers) decode(n *yaml.Node, report reporter) {
 	}
 }
 
+// columns is a mapping of roles to names of columns.
+type columns struct{ p *[]Column }
+
+func (v columns) kind() string {
+	return "a mapping of " + strings.Join(roles, ", ") + " to names of columns"
+}
+func (v columns) target() any { return v.p }
+func (v columns) encode() string {
+	items := make([]string, len(*v.p))
+	for i, c := range *v.p {
+		items[i] = c.Role + ": " + quote(c.Name)
+	}
+	return "{" + strings.Join(items, ", ") + "}"
+}
+func (v columns) decode(n *yaml.Node, report reporter) {
+	if n.Kind != yaml.MappingNode {
+		report(n, "", mismatch(v, n))
+		return
+	}
+	var list []Column
+	pairs(n, report, func(key string, k, e *yaml.Node) {
+		name, ok := textOf(e)
+		switch {
+		case !slices.Contains(roles, key):
+			report(k, "."+key, "is nothing that a column can be for; known are "+strings.Join(roles, ", ")+meant(key, roles))
+		case !ok || name == "":
+			report(e, "."+key, "must be the name of a column, not "+show(e))
+		default:
+			if i := slices.IndexFunc(list, func(c Column) bool { return c.Name == name }); i >= 0 {
+				report(e, "."+key, fmt.Sprintf("column %s is already used for %s", clip(name), list[i].Role))
+			}
+			list = append(list, Column{key, name})
+		}
+	})
+	*v.p = list
+}
+
 // pattern is a Pattern of whole numbers from 1 to high.
 type pattern struct {
 	p    *Pattern

@@ -222,7 +222,7 @@ func TestFaults(t *testing.T) {
 func TestBrokenFiles(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{"", "recipe.yaml: model: is required: the base model: a directory in Hugging Face's layout, or a name on the hub\n" +
-			"recipe.yaml: dataset: is required: files of alpaca rows (instruction, input, output), JSON or JSON Lines, read in this order"},
+			"recipe.yaml: dataset: is required: files of rows (JSON, JSON Lines, CSV, TSV, Parquet; .gz and .zst too), globs or directories of them, read in this order; `#500` behind one draws 500 of its rows by `seed`"},
 		{"# nothing\n", "recipe.yaml: model: is required"},
 		{"- a\n", "recipe.yaml:1:1: a recipe is a mapping of keys to values, not a list"},
 		{"hello\n", "recipe.yaml:1:1: a recipe is a mapping of keys to values, not hello"},

@@ -12,7 +12,13 @@ import (
 // Recipe is a complete, checked recipe. The comment of a key is in Keys.
 type Recipe struct {
 	Model   string
-	Dataset []string // paths, at least one
+	Source  string   // auto, hf or ms
+	Dataset []string // paths, at least one: see data.Spec
+
+	Format     string   // auto or one of data.Formats
+	Columns    []Column // what columns are for, where their names do not say it
+	TrainOn    string   // replies, last or all
+	MaxSamples int      // 0: all
 
 	Template         string // TemplatePrompt or TemplateChat
 	PromptTemplate   string
@@ -21,6 +27,7 @@ type Recipe struct {
 	AppendPadToken   bool
 	MaxLength        int    // tokens; 0: no limit
 	TooLong          string // cut, drop or error
+	MaxCutShare      float64
 
 	OutputDir            string
 	Adapter              string // directory of the adapter to start from; "": a fresh one
@@ -48,8 +55,8 @@ type Recipe struct {
 
 	LoggingSteps   Interval
 	SaveSteps      Interval
-	SaveTotalLimit int    // 0: all are kept
-	EvalDataset    string // "": none
+	SaveTotalLimit int      // 0: all are kept
+	EvalDataset    []string // nil: none
 	EvalFraction   float64
 	EvalSteps      Interval // 0: not given
 
@@ -104,6 +111,9 @@ type TargetModules struct {
 	Pattern string
 }
 
+// Column says which column of a dataset has a role.
+type Column struct{ Role, Name string }
+
 // Resume says where training goes on: nowhere (not Enabled), at checkpoint Dir, or, with an empty Dir, at the newest whole
 // checkpoint of output_dir.
 type Resume struct {
@@ -128,13 +138,22 @@ const (
 	TemplateChat   = "chat"   // the model's own chat template
 )
 
+// Formats of a dataset's rows, and what a column can be for: data.Formats and data.Roles.
+var (
+	formats = []string{"auto", "alpaca", "sharegpt", "messages", "prompt_completion", "text"}
+	roles   = []string{"instruction", "input", "output", "system", "history", "messages", "tools", "prompt", "completion", "text"}
+)
+
 // Checks that Recipe.Allow can name.
 var checks = []string{"unlabelled_rows", "cut_rows", "untrained_end", "double_bos", "template_mismatch"}
 
 // defaults returns a recipe in which every key has its default.
 func defaults() *Recipe {
 	return &Recipe{
+		Source:    "auto",
+		Format:    "auto",
 		Template:  TemplateChat,
+		TrainOn:   "replies",
 		TooLong:   "cut",
 		OutputDir: "output",
 

@@ -47,7 +47,8 @@ func Open(path string) (*File, error) {
 //
 // Shards must lie in dir itself. A symbolic link may not leave dir, with one
 // exception: in the hub caches' layout, where dir is
-// models--org--name/snapshots/<commit>, it may point into models--org--name/blobs.
+// models--org--name/snapshots/<commit>, it may point into
+// models--org--name/blobs or into the blobs beside models--org--name.
 func OpenDir(dir string) (*File, error) {
 	single := filepath.Join(dir, SingleFile)
 	_, err := os.Lstat(single)
@@ -221,9 +222,13 @@ func checkInside(dir, name string) error {
 	if inside(home, real) {
 		return nil
 	}
-	if snapshots := filepath.Dir(home); filepath.Base(snapshots) == "snapshots" &&
-		inside(filepath.Join(filepath.Dir(snapshots), "blobs"), real) {
-		return nil
+	if snapshots := filepath.Dir(home); filepath.Base(snapshots) == "snapshots" {
+		repository := filepath.Dir(snapshots)
+		for _, blobs := range []string{filepath.Join(repository, "blobs"), filepath.Join(filepath.Dir(repository), "blobs")} {
+			if inside(blobs, real) {
+				return nil
+			}
+		}
 	}
 	return fmt.Errorf("%s is a link to %s, outside the model's directory: copy the file or name its real directory", path, real)
 }

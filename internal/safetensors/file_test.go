@@ -136,6 +136,10 @@ func TestOpenDirLinks(t *testing.T) {
 	put(t, filepath.Join(repo, "blobs", "0123"), shard(t, "x"))
 	snapshot := filepath.Join(repo, "snapshots", "c0ffee")
 	link(filepath.Join("..", "..", "blobs", "0123"), filepath.Join(snapshot, SingleFile))
+	put(t, filepath.Join(root, "blobs", "ab", "abcd"), shard(t, "x"))
+	link(filepath.Join("..", "..", "blobs", "ab", "abcd"), filepath.Join(repo, "blobs", "abcd"))
+	shared := filepath.Join(repo, "snapshots", "5ba4ed")
+	link(filepath.Join("..", "..", "blobs", "abcd"), filepath.Join(shared, SingleFile))
 	escaped := filepath.Join(repo, "snapshots", "bad")
 	link(filepath.Join("..", "..", "..", "secret"), filepath.Join(escaped, SingleFile))
 	plain := filepath.Join(root, "plain")
@@ -149,7 +153,7 @@ func TestOpenDirLinks(t *testing.T) {
 	link(filepath.Join("..", "secret"), filepath.Join(sharded, "1.safetensors"))
 
 	for dir, ok := range map[string]bool{
-		snapshot: true, within: true, filepath.Join(root, "alias"): true,
+		snapshot: true, shared: true, within: true, filepath.Join(root, "alias"): true,
 		escaped: false, plain: false, sharded: false,
 	} {
 		f, err := OpenDir(dir)

@@ -50,6 +50,23 @@ func Load(dir string) (*Tokenizer, error) {
 	return t, nil
 }
 
+// ParseFiles is Load for the contents of tokenizer.json and tokenizer_config.json alone.
+func ParseFiles(tokenizerJSON, configJSON []byte) (*Tokenizer, error) {
+	t, err := parse(tokenizerJSON)
+	if err != nil {
+		return nil, fmt.Errorf("tokenizer.json: %w", err)
+	}
+	var m map[string]json.RawMessage
+	if err = disk.Unmarshal(configJSON, &m); err == nil {
+		err = t.applyConfig(m)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("tokenizer_config.json: %w", err)
+	}
+	t.indexAdded()
+	return t, nil
+}
+
 // readMembers reads a JSON object, or none if the file does not exist.
 func readMembers(path string) (map[string]json.RawMessage, error) {
 	var m map[string]json.RawMessage

@@ -19,8 +19,7 @@ type Config struct {
 	Model   *llama.Model
 	Adapter *adapter.Adapter // starts as the initial one; saves write the trained weights into it
 
-	Rows  []pack.Row
-	Where func(row int) string // where a row comes from, for messages
+	Rows  data.Rows
 	Steps *data.Steps
 
 	BatchSize    int // per_device_train_batch_size
@@ -57,7 +56,7 @@ func (c *Config) pack(plan data.Step) *pack.Step {
 	for i, mb := range plan.MicroBatches {
 		mbs[i] = make([]pack.Row, len(mb))
 		for k, r := range mb {
-			mbs[i][k] = c.Rows[r]
+			mbs[i][k] = c.Rows.Row(r)
 		}
 	}
 	return pack.NewStep(mbs, c.Reduction, c.Accumulation, c.Share)

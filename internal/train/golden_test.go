@@ -113,7 +113,7 @@ func (j *job) config(t testing.TB, be compute.Backend, modelDir, dir string, ini
 	if j.Args.MaxGradNorm != nil {
 		clip = *j.Args.MaxGradNorm
 	}
-	return Config{Model: m, Adapter: a, Rows: rows, Where: func(i int) string { return fmt.Sprintf("row %d", i) }, Steps: steps,
+	return Config{Model: m, Adapter: a, Rows: data.InMemory(rows), Steps: steps,
 		BatchSize: j.Args.Batch, Accumulation: j.Args.Accumulation, Reduction: pack.MicrobatchMean, Share: true, Dropout: j.LoRA.LoraDropout, Seed: seed,
 		Schedule:    Schedule{Type: kind, LR: j.Args.LR, Total: steps.Len(), Warmup: int(math.Ceil(float64(steps.Len()) * j.Args.WarmupRatio)), NumCycles: 0.5},
 		Optimizer:   compute.AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: j.Args.WeightDecay},

@@ -1,24 +1,22 @@
 package train
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
+	"cria/internal/adapter"
 	"cria/internal/compute"
-	"cria/internal/pack"
+	"cria/internal/data"
 	"cria/internal/recipe"
 )
 
 // free are the keys in which a resumed run may differ: they do not change what is trained, or what they change is in the
 // rows, whose hash is compared.
-var free = []string{"model", "dataset", "template", "system", "prompt_template", "response_template", "append_pad_token", "max_length", "too_long", "allow",
+var free = []string{"model", "source", "dataset", "format", "columns", "max_samples", "template", "train_on", "system", "prompt_template", "response_template", "append_pad_token", "max_length", "too_long", "max_cut_share", "allow",
 	"adapter", "output_dir", "resume_from_checkpoint", "logging_steps", "save_steps", "save_total_limit", "eval_dataset", "eval_fraction", "eval_steps",
 	"compute_dtype", "gradient_checkpointing", "max_memory", "threads", "device"}
 
@@ -48,10 +46,11 @@ func identity(r *recipe.Recipe, dtype compute.DType, rows, base string) map[stri
 }
 
 // hashRows is the SHA-256 of all ids and labels: of the dataset as the model sees it.
-func hashRows(rows []pack.Row) string {
+func hashRows(rows data.Rows) string {
 	h := sha256.New()
 	var b []byte
-	for _, r := range rows {
+	for i := range rows.Len() {
+		r := rows.Row(i)
 		b = binary.LittleEndian.AppendUint32(b[:0], uint32(len(r.IDs)))
 		for i := range r.IDs {
 			b = binary.LittleEndian.AppendUint32(b, uint32(r.IDs[i]))
@@ -62,30 +61,11 @@ func hashRows(rows []pack.Row) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// hashBase is the SHA-256 of the model's weight files, one hash after the other where there are several; "" if they cannot
-// be read.
+// hashBase is adapter.HashBase, "" if the weights cannot be read.
 func hashBase(dir string) string {
-	files, err := filepath.Glob(filepath.Join(dir, "*.safetensors"))
-	if err != nil || len(files) == 0 {
+	h, err := adapter.HashBase(context.Background(), dir, nil)
+	if err != nil {
 		return ""
 	}
-	slices.Sort(files)
-	all := sha256.New()
-	for _, name := range files {
-		f, err := os.Open(name)
-		if err != nil {
-			return ""
-		}
-		h := sha256.New()
-		_, err = io.Copy(h, f)
-		f.Close()
-		if err != nil {
-			return ""
-		}
-		if len(files) == 1 {
-			return hex.EncodeToString(h.Sum(nil))
-		}
-		fmt.Fprintf(all, "%s %x\n", filepath.Base(name), h.Sum(nil))
-	}
-	return hex.EncodeToString(all.Sum(nil))
+	return h
 }

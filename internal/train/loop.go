@@ -184,7 +184,7 @@ func (l *Loop) where(plan data.Step, only map[int32]bool) (out []string) {
 	for _, mb := range plan.MicroBatches {
 		for _, r := range mb {
 			if len(only) == 0 || only[n] {
-				out = append(out, l.Where(r))
+				out = append(out, l.Rows.Where(r))
 			}
 			n++
 		}

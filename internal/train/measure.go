@@ -2,8 +2,8 @@ package train
 
 import (
 	"context"
-	"fmt"
 
+	"cria/internal/data"
 	"cria/internal/llama"
 	"cria/internal/pack"
 	"cria/internal/recipe"
@@ -18,7 +18,7 @@ func Synthetic(ctx context.Context, r *recipe.Recipe, cfg *llama.Config, weights
 		return nil, err
 	}
 	j := &Job{Recipe: r, baseHash: func() string { return "" }}
-	if err := j.assemble(ctx, material{cfg, weights, rows, func(i int) string { return fmt.Sprintf("row %d", i+1) }}, o); err != nil {
+	if err := j.assemble(ctx, material{cfg: cfg, weights: weights, rows: data.InMemory(rows)}, o); err != nil {
 		j.Close()
 		return nil, err
 	}

@@ -18,11 +18,16 @@ func heapRoom(live int64) (room int64, percent int) {
 	return live*int64(percent)/100 + live/32 + 4<<20, percent
 }
 
-// bound makes the collector keep to a plan until release is called. It is the whole process's.
-func bound(plan *Plan) (release func()) {
+// bound makes the collector rest while the buffers of a plan are made, where there is nothing to collect, and keep to the
+// plan after begin, until release is called. It is the whole process's.
+func bound(plan *Plan) (begin, release func()) {
 	debug.FreeOSMemory()
-	old := debug.SetGCPercent(plan.collect)
-	return func() { debug.SetGCPercent(old) }
+	old := debug.SetGCPercent(-1)
+	begin = func() {
+		debug.SetGCPercent(plan.collect)
+		debug.FreeOSMemory() // what planning left
+	}
+	return begin, func() { debug.SetGCPercent(old) }
 }
 
 // tight keeps the process below limit bytes where the collector can, until release is called; 0: no limit.

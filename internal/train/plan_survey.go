@@ -51,8 +51,8 @@ func (c *Config) survey(ctx context.Context) (survey, error) {
 	s.whole = s.steps == c.Steps.Len()
 	if !s.whole {
 		var lengths, labels []int
-		for _, r := range c.Rows {
-			lengths, labels = append(lengths, len(r.IDs)), append(labels, r.Labelled())
+		for i := range c.Rows.Len() {
+			lengths, labels = append(lengths, c.Rows.Tokens(i)), append(labels, c.Rows.Labelled(i))
 		}
 		most := func(x []int) (sum int) {
 			slices.Sort(x)
@@ -80,14 +80,14 @@ func (c *Config) sample(s *survey, n int) (out []*pack.Step) {
 
 // longest is a step of the longest rows, which no step exceeds in any number that memory depends on but what sharing does.
 func (c *Config) longest() *pack.Step {
-	order := make([]int, len(c.Rows))
+	order := make([]int, c.Rows.Len())
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortFunc(order, func(a, b int) int { return len(c.Rows[b].IDs) - len(c.Rows[a].IDs) })
+	slices.SortFunc(order, func(a, b int) int { return c.Rows.Tokens(b) - c.Rows.Tokens(a) })
 	var rows []pack.Row
 	for _, i := range order[:min(len(order), c.BatchSize*c.Accumulation)] {
-		rows = append(rows, c.Rows[i])
+		rows = append(rows, c.Rows.Row(i))
 	}
 	return pack.NewStep([][]pack.Row{rows}, c.Reduction, c.Accumulation, c.Share)
 }

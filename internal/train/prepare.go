@@ -3,17 +3,13 @@ package train
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
-	"runtime/debug"
-	"slices"
 	"sync"
 
 	"cria/internal/adapter"
-	"cria/internal/chat"
 	"cria/internal/compute"
 	"cria/internal/compute/cpu"
 	"cria/internal/data"
@@ -22,7 +18,6 @@ import (
 	"cria/internal/pack"
 	"cria/internal/recipe"
 	"cria/internal/safetensors"
-	"cria/internal/tokenizer"
 )
 
 // Options of Prepare.
@@ -30,6 +25,11 @@ type Options struct {
 	Info       func(string) // remarks for the user
 	OnProgress func(Progress)
 	FS         disk.FS // nil: the operating system's
+	Cache      string  // directory of tokenised rows; "": the user's, none where there is no place for one
+
+	// Find turns the name of a model, an adapter ("model") or a dataset ("dataset") that is no path into a directory; nil:
+	// all are paths.
+	Find func(ctx context.Context, name, kind string) (string, error)
 
 	// Measure makes the job one for measuring: operations go through the backend that it returns, and output_dir is neither
 	// read nor taken, so that nothing can be saved. Its steps are made by Advance.
@@ -40,6 +40,7 @@ type Options struct {
 type Job struct {
 	*Loop
 	Recipe   *recipe.Recipe
+	Data     *Data // nil in a Synthetic job
 	Report   data.Report
 	DType    compute.DType
 	Threads  int
@@ -84,8 +85,9 @@ func MakePlan(ctx context.Context, r *recipe.Recipe, o Options) (*Plan, *data.Re
 type material struct {
 	cfg     *llama.Config
 	weights *safetensors.File
-	rows    []pack.Row
-	where   func(row int) string
+	rows    data.Rows
+
+	tokenizer []string // files that make the tokenizer
 }
 
 // prepare reads what a recipe names and hands it to use.
@@ -97,7 +99,8 @@ func prepare(ctx context.Context, r *recipe.Recipe, o Options, use func(*Job, co
 		o.Info = func(string) {}
 	}
 	defer tight(r.MaxMemory)()
-	j := &Job{Recipe: r, baseHash: sync.OnceValue(func() string { return hashBase(r.Model) })}
+	j := &Job{Recipe: r}
+	j.baseHash = sync.OnceValue(func() string { return hashBase(j.Data.ModelDir) })
 	defer func() {
 		if err != nil {
 			j.Close()
@@ -106,30 +109,17 @@ func prepare(ctx context.Context, r *recipe.Recipe, o Options, use func(*Job, co
 	if err := supported(r); err != nil {
 		return nil, err
 	}
-	if info, err := os.Stat(r.Model); err != nil || !info.IsDir() {
-		return nil, r.Errorf("model", "%q is not a directory here; name the directory of a model in Hugging Face's format (cria import makes one of a GGUF file)", r.Model)
-	}
-	var m material
-	if m.cfg, err = llama.ReadConfig(r.Model); err != nil {
-		return nil, err
-	}
-	gen, err := llama.ReadGenerationConfig(r.Model)
+	d, err := Rows(ctx, r, o)
 	if err != nil {
 		return nil, err
 	}
-	tok, err := tokenizer.Load(r.Model)
-	if err != nil {
+	j.closers = append(j.closers, d.Close)
+	if err := d.Check(); err != nil {
 		return nil, err
 	}
-	if tok.VocabSize() > m.cfg.VocabSize {
-		last, _ := tok.Token(int32(tok.VocabSize() - 1))
-		return nil, fmt.Errorf("%s: the tokenizer has %d tokens (the last is %q), the model's vocab_size is %d; tokenizer.json or a token that tokenizer_config.json adds belongs to another model",
-			r.Model, tok.VocabSize(), last, m.cfg.VocabSize)
-	}
-	if m.rows, m.where, err = j.readRows(ctx, tok, m.cfg, gen); err != nil {
-		return nil, err
-	}
-	if m.weights, err = safetensors.OpenDir(r.Model); err != nil {
+	j.Report, j.Data = d.Report, d
+	m := material{cfg: d.Config, rows: d.Train, tokenizer: tokenizerFiles(d.ModelDir)}
+	if m.weights, err = safetensors.OpenDir(d.ModelDir); err != nil {
 		return nil, err
 	}
 	j.closers = append(j.closers, m.weights.Close)
@@ -142,31 +132,31 @@ func prepare(ctx context.Context, r *recipe.Recipe, o Options, use func(*Job, co
 // configure makes the configuration of a loop that lacks only the model, and plans its memory.
 func (j *Job) configure(ctx context.Context, m material, o Options, checkpoint string) (*Config, error) {
 	r := j.Recipe
-	steps, err := data.NewSteps(data.Plan{Rows: len(m.rows), Batch: r.PerDeviceTrainBatchSize, Accumulation: r.GradientAccumulationSteps,
+	steps, err := data.NewSteps(data.Plan{Rows: m.rows.Len(), Batch: r.PerDeviceTrainBatchSize, Accumulation: r.GradientAccumulationSteps,
 		Epochs: r.NumTrainEpochs, MaxSteps: r.MaxSteps, Seed: r.Seed})
 	if err != nil {
 		return nil, err
 	}
-	ad, err := j.initialAdapter(m.cfg, checkpoint)
+	ad, err := j.initialAdapter(ctx, m.cfg, o, checkpoint)
 	if err != nil {
 		return nil, err
 	}
 	if j.DType, err = chooseDType(r, checkpoint); err != nil {
 		return nil, err
 	}
-	c := &Config{Adapter: ad, Rows: m.rows, Where: m.where, Steps: steps,
+	c := &Config{Adapter: ad, Rows: m.rows, Steps: steps,
 		BatchSize: r.PerDeviceTrainBatchSize, Accumulation: r.GradientAccumulationSteps, Reduction: pack.Reduction(r.LossReduction),
 		Share: r.SharePrefix != "false", Dropout: r.LoRA.LoraDropout, Seed: r.Seed,
 		Schedule:    schedule(r, steps.Len()),
 		Optimizer:   compute.AdamW{Beta1: r.AdamBeta1, Beta2: r.AdamBeta2, Eps: r.AdamEpsilon, WeightDecay: r.WeightDecay, BFloat16: r.AdapterDtype == "bfloat16"},
 		MaxGradNorm: r.MaxGradNorm, FS: o.FS, OutputDir: r.OutputDir, LoggingSteps: r.LoggingSteps.Steps(steps.Len()), SaveSteps: r.SaveSteps.Steps(steps.Len()),
-		SaveTotalLimit: r.SaveTotalLimit, SaveDType: safetensors.F32, Recipe: r.Resolved(), TokenizerFiles: tokenizerFiles(r.Model), OnProgress: o.OnProgress}
+		SaveTotalLimit: r.SaveTotalLimit, SaveDType: safetensors.F32, Recipe: r.Resolved(), TokenizerFiles: m.tokenizer, OnProgress: o.OnProgress}
 	if r.AdapterDtype == "bfloat16" {
 		c.SaveDType = safetensors.BF16
 	}
 	c.BaseHash = j.baseHash
-	rowsHash := hashRows(m.rows)
-	c.Identity = func() map[string]string { return identity(r, j.DType, rowsHash, j.baseHash()) }
+	rowsHash := sync.OnceValue(func() string { return hashRows(m.rows) })
+	c.Identity = func() map[string]string { return identity(r, j.DType, rowsHash(), j.baseHash()) }
 	if j.Plan, err = newPlan(ctx, *c, r, m.cfg, m.weights, j.DType); err != nil {
 		return nil, err
 	}
@@ -187,9 +177,9 @@ func (j *Job) assemble(ctx context.Context, m material, o Options) error {
 	if err != nil {
 		return err
 	}
-	release := bound(j.Plan)
+	begin, release := bound(j.Plan)
 	j.closers = append(j.closers, func() error { release(); return nil })
-	defer debug.FreeOSMemory() // what planning left
+	defer begin()
 	be := cpu.New(cpu.Options{Threads: r.Threads, DType: j.DType, MapWeights: j.Plan.MapWeights})
 	j.closers = append(j.closers, func() error { be.Close(); return nil })
 	j.Threads = be.Threads()
@@ -229,106 +219,12 @@ func (j *Job) assemble(ctx context.Context, m material, o Options) error {
 // supported refuses by name what recipes can say and this version does not do yet.
 func supported(r *recipe.Recipe) error {
 	switch {
-	case r.EvalDataset != "" || r.EvalFraction != 0 || r.EvalSteps != 0:
+	case r.EvalDataset != nil || r.EvalFraction != 0 || r.EvalSteps != 0:
 		return r.Errorf("eval_steps", "evaluation during training is not there yet; remove eval_dataset, eval_fraction and eval_steps")
 	case r.Device != "auto" && r.Device != "cpu":
 		return r.Errorf("device", "%q is not available; this build computes on the CPU (device: auto or cpu)", r.Device)
 	}
 	return nil
-}
-
-// readRows reads and tokenises the dataset, and refuses what the recipe does not allow.
-func (j *Job) readRows(ctx context.Context, tok *tokenizer.Tokenizer, cfg *llama.Config, gen *llama.GenerationConfig) ([]pack.Row, func(int) string, error) {
-	r := j.Recipe
-	set, err := data.Read(r.Dataset...)
-	if err != nil {
-		return nil, nil, err
-	}
-	var end []int32
-	if r.AppendPadToken {
-		id, ok := tok.Pad()
-		if !ok {
-			id, ok = tok.EOS()
-		}
-		if !ok {
-			return nil, nil, r.Errorf("append_pad_token", "the tokenizer has neither a pad_token nor an eos_token; set it to false and end response_template with the model's end of turn")
-		}
-		end = append(end, id)
-	}
-	encode, err := rowFunc(r, tok, end)
-	if err != nil {
-		return nil, nil, err
-	}
-	ends := slices.Concat(cfg.EOSTokenID, gen.EOSTokenID)
-	if id, ok := tok.EOS(); ok {
-		ends = append(ends, int(id))
-	}
-	opt := data.Options{MaxLength: r.MaxLength, TooLong: r.TooLong, End: end}
-	for _, id := range ends {
-		opt.End = append(opt.End, int32(id))
-	}
-	rows, report, err := data.Encode(ctx, set.Examples, encode, opt)
-	if err != nil {
-		return nil, nil, err
-	}
-	j.Report = report
-	if err := checkReport(r, &report); err != nil {
-		return nil, nil, err
-	}
-	if report.Labelled == 0 {
-		return nil, nil, r.Errorf("max_length", "no row has a token that is trained, so there is nothing to learn; raise max_length")
-	}
-	out := make([]pack.Row, len(rows))
-	for i, row := range rows {
-		out[i] = row.Row
-		if len(row.IDs) > cfg.MaxPositionEmbeddings {
-			return nil, nil, r.Errorf("max_length", "a row has %d tokens, the model's context window (max_position_embeddings) holds %d; set max_length to that or less", len(row.IDs), cfg.MaxPositionEmbeddings)
-		}
-	}
-	return out, func(i int) string { return set.Examples[rows[i].Example].Where() }, nil
-}
-
-// rowFunc makes rows as the recipe's template says.
-func rowFunc(r *recipe.Recipe, tok *tokenizer.Tokenizer, end []int32) (data.RowFunc, error) {
-	if r.Template == recipe.TemplateChat {
-		tpl, err := chat.New(tok)
-		if err != nil {
-			return nil, r.Errorf("template", "%v", err)
-		}
-		return func(e data.Example) (pack.Row, error) {
-			ids, labels, err := tpl.Row(chat.Alpaca(r.System, e.Instruction, e.Input, e.Output), chat.Options{})
-			if err != nil {
-				return pack.Row{}, fmt.Errorf("%s: %w", e.Where(), err)
-			}
-			return pack.Row{IDs: append(ids, end...), Labels: append(labels, end...)}, nil
-		}, nil
-	}
-	tpl, err := data.ParseTemplate(r.PromptTemplate, r.ResponseTemplate)
-	if te := new(data.TemplateError); errors.As(err, &te) {
-		return nil, r.Errorf(te.Key, "at byte %d: %s", te.Offset, te.Reason)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return tpl.RowFunc(tok, end...), nil
-}
-
-// checkReport stops what would be trained wrongly without anybody noticing, unless the recipe allows it by name.
-func checkReport(r *recipe.Recipe, p *data.Report) error {
-	var bad []error
-	for _, c := range []struct {
-		name, what string
-		tally      data.Tally
-	}{
-		{"unlabelled_rows", "have no token that is trained (max_length cuts off the whole reply)", p.Unlabelled},
-		{"cut_rows", fmt.Sprintf("are cut to max_length %d (the longest has %d tokens)", r.MaxLength, p.Longest), p.Cut},
-		{"untrained_end", "do not train an end of turn last, so the model does not learn to stop there", p.UntrainedEnd},
-	} {
-		if c.tally.Rows > 0 && !slices.Contains(r.Allow, c.name) {
-			bad = append(bad, r.Errorf("allow", "%d of %d rows %s, the first at %s; raise max_length or mend them, or allow it: allow: [%s]", c.tally.Rows, p.Examples, c.what, c.tally.First, c.name))
-		}
-	}
-	return errors.Join(bad...)
 }
 
 // checkpoint finds what resume_from_checkpoint asks for, and refuses an output_dir with a run that is not to be resumed.
@@ -360,13 +256,17 @@ func (j *Job) checkpoint(o Options) (string, error) {
 }
 
 // initialAdapter is the checkpoint's, the one that the recipe names, or a fresh one.
-func (j *Job) initialAdapter(cfg *llama.Config, checkpoint string) (*adapter.Adapter, error) {
+func (j *Job) initialAdapter(ctx context.Context, cfg *llama.Config, o Options, checkpoint string) (*adapter.Adapter, error) {
 	r := j.Recipe
 	switch {
 	case checkpoint != "":
 		return adapter.Load(checkpoint, cfg)
 	case r.Adapter != "":
-		a, err := adapter.Load(r.Adapter, cfg)
+		dir, err := o.find(ctx, r.Adapter, "model")
+		if err != nil {
+			return nil, r.Errorf("adapter", "%v", err)
+		}
+		a, err := adapter.Load(dir, cfg)
 		if err != nil {
 			return nil, r.Errorf("adapter", "%v", err)
 		}

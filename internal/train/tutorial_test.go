@@ -49,9 +49,12 @@ func TestTutorialJob(t *testing.T) {
 	if !ok {
 		t.Fatal("no <|eot_id|>")
 	}
-	encode, err := rowFunc(r, tok, []int32{eot})
+	encode, foreign, err := rowFunc(r, tok, []int32{eot})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if len(foreign) > 0 {
+		t.Errorf("markers %v are no tokens", foreign)
 	}
 	set, err := data.Read(r.Dataset...)
 	if err != nil {

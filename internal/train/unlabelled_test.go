@@ -28,7 +28,7 @@ func TestRowsWithoutLabels(t *testing.T) {
 			// run makes one step of micro-batches of two rows.
 			run := func(rows ...pack.Row) (loss, norm float64) {
 				c := j.config(t, be, golden+"tiny-llama", "train-fp32", golden+"train-fp32/init_adapter")
-				c.Rows, c.Share, c.Reduction, c.Dropout, c.Accumulation = rows, share, red, 0, 2
+				c.Rows, c.Share, c.Reduction, c.Dropout, c.Accumulation = data.InMemory(rows), share, red, 0, 2
 				var err error
 				if c.Steps, err = data.NewSteps(data.Plan{Rows: len(rows), Batch: 2, Accumulation: 2, MaxSteps: 2, Seed: 1}); err != nil {
 					t.Fatal(err)
