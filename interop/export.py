@@ -43,7 +43,7 @@ rows = json.load(open(ROOT / "examples/huanhuan/huanhuan.json"))[:32]
 (WORK / "export-rows.json").write_text(json.dumps(rows, ensure_ascii=False))
 (WORK / "export.yaml").write_text(json.dumps(dict(
     model=str(base), dataset=str(WORK / "export-rows.json"), template="prompt", prompt_template=HEAD + "{instruction}{input}" + TAIL,
-    response_template="{output}<|im_end|>", append_pad_token=False, max_length=256, output_dir=str(adapter),
+    response_template="{output}<|im_end|>", append_pad_token=False, max_length=512, output_dir=str(adapter),
     lora=dict(r=8, lora_alpha=32, target_modules="all-linear"), max_steps=8, per_device_train_batch_size=4, gradient_accumulation_steps=1,
     learning_rate=2e-3, compute_dtype="float32", adapter_dtype="float32", save_steps=100), ensure_ascii=False))
 cria("train", WORK / "export.yaml")

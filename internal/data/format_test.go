@@ -222,6 +222,9 @@ func TestParquet(t *testing.T) {
 			t.Errorf("row %d:\n got %s\nwant %s", i+1, s, want)
 		}
 	}
+	if _, _, err := readAll(Spec{Paths: []string{"testdata/lz4.parquet"}}); err == nil || !strings.Contains(err.Error(), "LZ4") {
+		t.Error(err)
+	}
 	if w := got[1].Where(); w != "testdata/messages.parquet (row 2)" {
 		t.Error(w)
 	}
@@ -243,15 +246,38 @@ func TestDamagedParquet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	path := filepath.Join(dir, "d.parquet")
-	for i := 0; i < len(whole); i += 3 {
-		for _, b := range [][]byte{whole[:i], append(append(slices.Clone(whole[:i]), whole[i]^0x55), whole[i+1:]...)} {
-			if err := os.WriteFile(path, b, 0o666); err != nil {
-				t.Fatal(err)
-			}
-			readAll(Spec{Paths: []string{path}, MaxSamples: 3})
+	for i := 0; i < len(whole); i += 11 {
+		parquetBytes(t, whole[:i])
+		parquetBytes(t, slices.Concat(whole[:i], []byte{whole[i] ^ 0x55}, whole[i+1:]))
+	}
+}
+
+func FuzzParquet(f *testing.F) {
+	for _, name := range []string{"alpaca", "messages", "nested", "sharegpt"} {
+		b, err := os.ReadFile("testdata/" + name + ".parquet")
+		if err != nil {
+			f.Fatal(err)
 		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) { parquetBytes(t, b) })
+}
+
+// parquetBytes reads a file with these bytes, all of its columns.
+func parquetBytes(t *testing.T, b []byte) {
+	path := filepath.Join(t.TempDir(), "d.parquet")
+	if err := os.WriteFile(path, b, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	rows := 0
+	err := readParquet(context.Background(), path, func(string) bool { return true }, func(r *record) error {
+		if rows++; rows > 1000 {
+			return errEnough
+		}
+		return nil
+	})
+	if err == nil && rows == 0 {
+		t.Error("neither rows nor an error")
 	}
 }
 

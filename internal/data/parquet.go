@@ -2,6 +2,8 @@ package data
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/encoding"
+	"github.com/parquet-go/parquet-go/format"
 )
 
 // readParquet hands on every row of a Parquet file; lists and structs, nested too, become arrays and objects. A null in a
@@ -31,12 +34,23 @@ func readParquet(ctx context.Context, path string, wanted func(column string) bo
 			err = rec.fault(position{}, "the Parquet file is damaged (%v)", p)
 		}
 	}()
+	if err := checkFooter(f, info.Size()); err != nil {
+		return &FormatError{File: path, Reason: fmt.Sprintf("not a whole Parquet file: %v", err)}
+	}
 	file, err := parquet.OpenFile(f, info.Size(), parquet.SkipBloomFilters(true), parquet.SkipPageIndex(true), parquet.ReadBufferSize(256<<10))
 	if err != nil {
 		return &FormatError{File: path, Reason: fmt.Sprintf("not a whole Parquet file: %v", err)}
 	}
 	if file.NumRows() == 0 {
 		return &FormatError{File: path, Reason: "no rows"}
+	}
+	for _, g := range file.Metadata().RowGroups {
+		for _, c := range g.Columns {
+			// The library's decoder takes ever more memory for a block that is damaged.
+			if c.MetaData.Codec == format.Lz4Raw {
+				return &FormatError{File: path, Reason: "compressed with LZ4, which is not supported: write it with Snappy, Zstandard or gzip"}
+			}
+		}
 	}
 	t := newAssembler(file.Schema())
 	if len(t.cells) == 0 {
@@ -47,6 +61,24 @@ func readParquet(ctx context.Context, path string, wanted func(column string) bo
 		if err := t.group(ctx, group, &rec, wanted, each); err != nil {
 			return err
 		}
+	}
+	if int64(rec.row) != file.NumRows() {
+		return rec.fault(position{}, "the Parquet file is damaged: it announces %d rows and ends behind this one", file.NumRows())
+	}
+	return nil
+}
+
+// checkFooter sees to it that the footer is not larger than the file: the library makes room for what is announced.
+func checkFooter(f *os.File, size int64) error {
+	var b [8]byte
+	if size < 12 {
+		return errors.New("it is too short")
+	}
+	if _, err := f.ReadAt(b[:], size-8); err != nil {
+		return err
+	}
+	if n := int64(binary.LittleEndian.Uint32(b[:])); string(b[4:]) != "PAR1" || n > size-12 {
+		return errors.New("it does not end as one")
 	}
 	return nil
 }

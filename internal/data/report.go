@@ -24,7 +24,7 @@ type Report struct {
 	Cut          Tally `json:"cut"`           // rows shortened to max_length
 	Dropped      Tally `json:"dropped"`       // rows left out because they are longer
 	Unlabelled   Tally `json:"unlabelled"`    // rows without a single token in the loss, cut or not
-	UntrainedEnd Tally `json:"untrained_end"` // rows that do not train an end token last: their end was cut off, or the template has none
+	UntrainedEnd Tally `json:"untrained_end"` // rows that do not train an end token last: it was cut off, or the template has none
 	OpenEnd      Tally `json:"open_end"`      // of UntrainedEnd, those that were not cut
 	DoubleBOS    Tally `json:"double_bos"`    // rows that begin with two BOS tokens
 	Blank        Tally `json:"blank"`         // rows with an empty instruction or reply, or nothing but white space there
@@ -199,7 +199,7 @@ func (c *counter) add(m *made) bool {
 	if labelled == 0 {
 		r.Unlabelled.add(m.place)
 	}
-	if m.cut || !trainsEnd(m.row, c.End) {
+	if !trainsEnd(m.row, c.End) {
 		r.UntrainedEnd.add(m.place)
 		if !m.cut {
 			r.OpenEnd.add(m.place)

@@ -120,8 +120,8 @@ type Set struct {
 }
 
 // openSet maps the rows in dir, whose files were found whole, and checks that they belong together.
-func openSet(dir string) (s *Set, err error) {
-	s = &Set{}
+func openSet(dir string) (_ *Set, err error) {
+	s := &Set{}
 	defer func() {
 		if err != nil {
 			s.Close()

@@ -43,8 +43,8 @@ var (
 var outside = []string{
 	"compute/computetest", // conformance suite of backends
 	"compute/cpu/kernels/gen",
-	"disk/faultfs",  // imported by tests
-	"hub/hubtest",   // a hub to test against
+	"disk/faultfs", // imported by tests
+	"hub/hubtest",  // a hub to test against
 	"interop/fakehub",
 	"interop/peers", // shows figures
 	"layering",

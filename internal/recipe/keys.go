@@ -38,10 +38,10 @@ const (
 // table lists all keys, in the order of the documentation and of resolved recipes.
 var table = []Key{
 	{Name: "model", Section: sectionData, required: true,
-		Meaning: "The base model: a directory in Hugging Face's layout, or a name on a hub (`org/name`, `hf:org/name`, `ms:org/name`, each perhaps with `@revision`), which is fetched once",
+		Meaning: "The base model: a directory in Hugging Face's layout, or a name on a hub",
 		value:   func(r *Recipe) value { return text{&r.Model} }},
 	{Name: "source", Section: sectionData,
-		Meaning: "The hub of names without prefix: `hf` (Hugging Face) or `ms` (ModelScope); `auto` goes by the environment, see `cria pull --help`",
+		Meaning: "The hub of names without prefix (`org/name`, perhaps with `@revision`): `hf` (Hugging Face, also `hf:org/name`) or `ms` (ModelScope, also `ms:org/name`); `auto` goes by the environment, see `cria pull --help`",
 		value:   func(r *Recipe) value { return choice{&r.Source, []string{"auto", "hf", "ms"}} }},
 	{Name: "dataset", Section: sectionData, required: true,
 		Meaning: "Files of rows (JSON, JSON Lines, CSV, TSV, Parquet; .gz and .zst too), globs or directories of them, or datasets on a hub (`hf:org/name`, `ms:org/name`), read in this order; `#500` behind one draws 500 of its rows by `seed`",

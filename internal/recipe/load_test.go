@@ -221,8 +221,8 @@ func TestFaults(t *testing.T) {
 
 func TestBrokenFiles(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
-		{"", "recipe.yaml: model: is required: the base model: a directory in Hugging Face's layout, or a name on the hub\n" +
-			"recipe.yaml: dataset: is required: files of rows (JSON, JSON Lines, CSV, TSV, Parquet; .gz and .zst too), globs or directories of them, read in this order; `#500` behind one draws 500 of its rows by `seed`"},
+		{"", "recipe.yaml: model: is required: the base model: a directory in Hugging Face's layout, or a name on a hub\n" +
+			"recipe.yaml: dataset: is required: files of rows (JSON, JSON Lines, CSV, TSV, Parquet; .gz and .zst too), globs or directories of them, or datasets on a hub (`hf:org/name`, `ms:org/name`), read in this order; `#500` behind one draws 500 of its rows by `seed`"},
 		{"# nothing\n", "recipe.yaml: model: is required"},
 		{"- a\n", "recipe.yaml:1:1: a recipe is a mapping of keys to values, not a list"},
 		{"hello\n", "recipe.yaml:1:1: a recipe is a mapping of keys to values, not hello"},
@@ -254,7 +254,7 @@ recipe.yaml:7:5: dataset[1]: must be text, not 3: put it in quotes
 command line: seed: must be a whole number from 0 to 4294967295, not -1
 command line: lora.zz: unknown key
 command line: "nonsense" is no override: write key=value, such as learning_rate=1e-4
-recipe.yaml: model: is required: the base model: a directory in Hugging Face's layout, or a name on the hub`
+recipe.yaml: model: is required: the base model: a directory in Hugging Face's layout, or a name on a hub`
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}
@@ -292,7 +292,7 @@ func TestOverrides(t *testing.T) {
 		{"lr_scheduler_kwargs.min_lr=1", `command line: lr_scheduler_kwargs.min_lr: is not a key: write lr_scheduler_kwargs={min_lr: …}`},
 		{"append_pad_token=yes", `command line: append_pad_token: must be true or false, not yes: in YAML 1.2 that is text`},
 		{"system=\xff", `command line: "system=\xff" is not UTF-8`},
-		{"model=", `command line: model: is required: the base model: a directory in Hugging Face's layout, or a name on the hub`},
+		{"model=", `command line: model: is required: the base model: a directory in Hugging Face's layout, or a name on a hub`},
 	} {
 		if _, err := read(least, c.override); err == nil || err.Error() != c.want {
 			t.Errorf("%s\n got %v\nwant %s", c.override, err, c.want)

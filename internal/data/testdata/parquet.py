@@ -42,4 +42,5 @@ nested = pa.table({
     "map": pa.array([[("k", 1.5), ("l", None)], [], None], pa.map_(pa.string(), pa.float64())),
     "flag": pa.array([True, None, False]),
 })
-pq.write_table(nested, "nested.parquet", compression="lz4")
+pq.write_table(nested, "nested.parquet", compression="brotli")
+pq.write_table(pa.table({"text": ["t"]}), "lz4.parquet", compression="lz4")
