@@ -66,20 +66,21 @@ ours = [cria_greedy(base, p, TOKENS, adapter) for p in prompts]
 ours_merged = [cria_greedy(merged, p, TOKENS) for p in prompts]
 check("the adapter changes the replies", all(a != b for a, b in zip(alone, ours)), f"{sum(a != b for a, b in zip(alone, ours))} of {len(ours)}")
 
-# peft opens the adapter, and merges it to the same bits; transformers opens the merged directory.
+# peft opens the adapter and merges it; transformers opens the merged directory.
 model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, torch_dtype=torch.float32), adapter).eval()
 got = [greedy(model, p, TOKENS, tok.pad_token_id) for p in prompts]
 same("peft opens the adapter: greedy replies", got, ours)
 row("adapter", "peft", peft.__version__, got, ours)
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, torch_dtype=torch.bfloat16), adapter).merge_and_unload()
-theirs = {n: t.clone() for n, t in model.state_dict().items()}
+theirs = {n: t.bfloat16() for n, t in model.merge_and_unload().state_dict().items()}
 model = AutoModelForCausalLM.from_pretrained(merged, torch_dtype=torch.bfloat16)
 mine = model.state_dict()
 differ = sum(int((mine[n] != theirs[n]).sum()) for n in mine)
 total = sum(t.numel() for t in mine.values())
-check("merged weights by peft's merge_and_unload and by cria merge", mine.keys() == theirs.keys() and differ <= total * 1e-3, f"{total - differ} of {total} equal")
-worst = max(float(((mine[n].float() - theirs[n].float()).abs() / theirs[n].float().abs().clamp_min(2**-20)).max()) for n in mine)
-within("their largest relative difference (a unit in the last place is 2^-7)", worst, 2**-7)
+# Sums of r products in another order fall on the other side of a rounding now and then.
+check("weights by peft's merge_and_unload in float32, rounded to bfloat16, and by cria merge", mine.keys() == theirs.keys() and differ <= total * 1e-4,
+      f"{total - differ} of {total} equal")
+worst = max(float(((mine[n].float() - theirs[n].float()).abs() / theirs[n].float().abs().clamp_min(1e-4)).max()) for n in mine)
+within("the others, largest relative difference (a unit in the last place is up to 2^-7)", worst, 2**-7)
 got = [greedy(model.float().eval(), p, TOKENS, tok.pad_token_id) for p in prompts]
 same("transformers opens the merged model: greedy replies", got, ours_merged)
 row("merged model", "transformers", transformers.__version__, got, ours_merged)

@@ -181,7 +181,7 @@ func TestWrongCommandLines(t *testing.T) {
 		{[]string{"frobnicate"}, []string{`unknown command "frobnicate"`}},
 		{[]string{"generate", "--nonsense"}, []string{"--nonsense"}},
 		{[]string{"generate", tiny}, []string{"--prompt", "--input-ids"}},
-		{[]string{"generate", "--input-ids", "1"}, []string{"name the model's directory"}},
+		{[]string{"generate", "--input-ids", "1"}, []string{"name the model, its directory or its name on a hub"}},
 		{[]string{"generate", tiny, tiny + "/", "--input-ids", "1"}, []string{"two models", tiny}},
 		{[]string{"generate", tiny, "--input-ids", "1,x"}, []string{`"x" is not a token id`}},
 		{[]string{"generate", tiny, "--input-ids", "1", "compute_dtype=int8"}, []string{"int8", "bfloat16"}},

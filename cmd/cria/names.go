@@ -20,6 +20,9 @@ func (ui *ui) directory(ctx context.Context, name string, kind hub.Kind, source 
 	if err != nil {
 		return "", usageError{err}
 	}
+	if _, err := hub.ParseRef(name, kind, env.DefaultSource); err != nil {
+		return "", fmt.Errorf("%q is neither a directory here nor a name on a hub (organisation/name); cria import makes a directory of a GGUF file", name)
+	}
 	bars := newPullBars(ui)
 	defer bars.close()
 	dir, err := hub.New(env).Dir(ctx, name, kind, hub.Source(source), hub.Options{Progress: bars.event})

@@ -326,7 +326,7 @@ func TestGenerateRefuses(t *testing.T) {
 		args []string
 		want []string
 	}{
-		{[]string{"generate", "none", "--input-ids", "1"}, []string{`"none" is not a model directory`}},
+		{[]string{"generate", "none", "--input-ids", "1"}, []string{`"none" is neither a directory here nor a name on a hub`}},
 		{[]string{"generate", tiny, "--input-ids", "1", "--adapter", "none"}, []string{"none"}},
 		{[]string{"generate", tiny, "--input-ids", "1", "--adapter", golden + "smollm2-train/final_adapter"}, []string{"shape"}},
 		{[]string{"generate", withoutTemplate(t), "--prompt", "x"}, []string{"no chat template", "prompt_template"}},

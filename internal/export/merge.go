@@ -24,8 +24,8 @@ var shardBytes = int64(5e9)
 
 // Merged is what the manifest of a merged directory records as meta.
 type Merged struct {
-	Format     string `json:"format"` // "merged"
-	Base       string `json:"base"`   // name of the base model's directory
+	Kind       string `json:"kind"` // "merged"
+	Base       string `json:"base"` // name of the base model's directory
 	BaseSHA256 string `json:"base_sha256,omitempty"`
 	Adapter    string `json:"adapter"` // name of the adapter's directory
 }
@@ -47,9 +47,9 @@ const (
 )
 
 // Merge writes the model with the adapter merged into its weights as a directory in Hugging Face's layout. A merged weight is
-// W + scale·(B A) in float32, rounded once to the type in which W is stored (bfloat16: to the nearest, ties to even), which is
-// what PEFT's merge_and_unload computes for a float32 adapter; all other weights are copied. The directory appears whole or
-// not at all.
+// W + scale·(B A) in float32, as PEFT's merge_and_unload computes it for a model loaded in float32, rounded once to the type in
+// which W is stored (bfloat16: to the nearest, ties to even); all other weights are copied. The directory appears whole or not
+// at all. (Of a model loaded in bfloat16 PEFT rounds A, B and their product before the sum.)
 func (s *Source) Merge(ctx context.Context, dir string, progress Progress) error {
 	if s.Adapter == nil {
 		return errors.New("there is nothing to merge: name the directory of an adapter")
@@ -103,7 +103,7 @@ func write(d *disk.DirWriter, name string, fill func(io.Writer) error) error {
 	return errors.Join(err, f.Close())
 }
 
-// companions are the files beside the weights: the base model's, with the chat template of training, and the recipe.
+// companions are the files beside the weights: the base model's, with the chat template and the end of training.
 func (s *Source) companions() (map[string][]byte, error) {
 	entries, err := os.ReadDir(s.Model)
 	if err != nil {
@@ -118,6 +118,11 @@ func (s *Source) companions() (map[string][]byte, error) {
 			return nil, err
 		}
 	}
+	if ends := s.ends(); len(ends) > len(s.Chat.EOS) {
+		if err := set(files, "generation_config.json", "eos_token_id", ends); err != nil {
+			return nil, err
+		}
+	}
 	if s.template == s.Chat.Tokenizer.Config().ChatTemplate {
 		return files, nil
 	}
@@ -125,17 +130,22 @@ func (s *Source) companions() (map[string][]byte, error) {
 	if _, ok := files[chatTemplateFile]; ok {
 		files[chatTemplateFile] = []byte(s.template)
 	}
-	config := map[string]json.RawMessage{}
-	if text, ok := files[tokenizerConfig]; ok {
-		if err := disk.Unmarshal(text, &config); err != nil {
-			return nil, fmt.Errorf("%s: %w", filepath.Join(s.Model, tokenizerConfig), err)
+	return files, set(files, tokenizerConfig, "chat_template", s.template)
+}
+
+// set changes one key of a JSON file.
+func set(files map[string][]byte, name, key string, v any) error {
+	keys := map[string]json.RawMessage{}
+	if text, ok := files[name]; ok {
+		if err := disk.Unmarshal(text, &keys); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	if config["chat_template"], err = encode(s.template); err != nil {
-		return nil, err
+	var err error
+	if keys[key], err = encode(v); err == nil {
+		files[name], err = encode(keys)
 	}
-	files[tokenizerConfig], err = encode(config)
-	return files, err
+	return err
 }
 
 // encode is v as indented JSON.
