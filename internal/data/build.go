@@ -15,6 +15,8 @@ import (
 const (
 	batchRows  = 256
 	batchBytes = 1 << 20
+
+	progressRows = 4096 // from one call of Options.Progress to the next
 )
 
 type batch struct {
@@ -135,6 +137,9 @@ func (s *Source) Build(ctx context.Context, dir string, encode RowFunc, o Option
 			c.report.Files = append(c.report.Files, File{Path: path})
 		}
 		files, err := s.each(ctx, encode, &o, func(m *made) error {
+			if n := c.report.Examples; o.Progress != nil && n%progressRows == 0 {
+				o.Progress(n)
+			}
 			if !c.add(m) {
 				return nil
 			}
@@ -142,6 +147,9 @@ func (s *Source) Build(ctx context.Context, dir string, encode RowFunc, o Option
 		})
 		if err != nil {
 			return &unusable{err}
+		}
+		for i := range files {
+			files[i].SHA256 = s.sums[files[i].Path]
 		}
 		c.report.Files = files
 		report, err := c.finish()

@@ -26,13 +26,16 @@ const (
 // Cache keeps tokenised rows in a directory, by the hash of everything that they are made of.
 type Cache struct {
 	Dir  string            // "": rows are made in a temporary directory each time
-	Info func(note string) // remarks for the user
+	Info func(note string) // remarks for the user; nil: none
 }
 
 // Rows returns the rows of a source: those that the cache has, or new ones, which it keeps. recipe is everything beside the
 // data that decides what rows become, as JSON can say it. Where the cache cannot be written, rows lie in a temporary directory
 // until Set.Close.
 func (c *Cache) Rows(ctx context.Context, s *Source, recipe any, encode RowFunc, o Options) (*Set, error) {
+	if c.Info == nil {
+		c = &Cache{c.Dir, func(string) {}}
+	}
 	key, err := s.key(ctx, recipe, &o)
 	if err != nil {
 		return nil, err
@@ -139,6 +142,7 @@ func (c *Cache) prune(keep string) {
 func (s *Source) key(ctx context.Context, recipe any, o *Options) (string, error) {
 	type file struct{ SHA256, Kind, Compression string }
 	var files [][]file
+	s.sums = map[string]string{}
 	for _, e := range s.entries {
 		var list []file
 		for _, path := range e.files {
@@ -147,6 +151,7 @@ func (s *Source) key(ctx context.Context, recipe any, o *Options) (string, error
 				return "", err
 			}
 			kind, compression, _ := kindOf(path)
+			s.sums[path] = sum
 			list = append(list, file{sum, kind, compression})
 		}
 		files = append(files, list)
@@ -159,7 +164,7 @@ func (s *Source) key(ctx context.Context, recipe any, o *Options) (string, error
 		}
 	}
 	limits := *o
-	limits.Threads = 0
+	limits.Threads, limits.Progress = 0, nil
 	b, err := json.Marshal(map[string]any{"row format": rowFormat, "program": program(ctx), "files": files, "samples": samples, "seed": sampled, "format": s.spec.Format,
 		"columns": sortedColumns(s.spec.Columns), "max_samples": s.spec.MaxSamples, "options": limits, "recipe": recipe})
 	if err != nil {

@@ -24,7 +24,9 @@ type Options struct {
 	End       []int32 // ids that end a turn or a text; a row should train one of them last
 	BOS       int32   // the token that begins a text, if HasBOS
 	HasBOS    bool
-	Threads   int // of Build; 0: all
+
+	Threads  int                // of Build; 0: all
+	Progress func(examples int) `json:"-"` // of Build: called now and then with how many examples were read; nil: not
 }
 
 // Encode makes the rows of all examples in memory, in order. It stops at the first example that encode refuses, when ctx

@@ -38,10 +38,11 @@ var meaningful = []string{"system", "history", "tools", "chosen", "rejected", "i
 // layout is how the rows of one file are read.
 type layout struct {
 	format  string
-	columns map[string]string // role to column, of the roles that the format has; where it is not said, found by alias
 	fixed   map[string]string // what the recipe says
 	used    []string          // columns that were read
 	ignored []string          // columns with something in them that were not
+
+	found map[string]bool // roles for which a row had a column
 
 	last  []string // columns of the last row
 	roles []string // of each of them, "" where it has none
@@ -50,7 +51,7 @@ type layout struct {
 // newLayout chooses how a file is read by its first row. format is one of Formats, or "" or auto to recognise it; columns
 // maps roles to names.
 func newLayout(rec *record, format string, columns map[string]string) (*layout, error) {
-	l := &layout{format: format, fixed: columns}
+	l := &layout{format: format, fixed: columns, found: map[string]bool{}}
 	if format == "" || format == "auto" {
 		if l.format = l.recognise(rec); l.format == "" {
 			return nil, rec.fault(rec.at, "no known format: the columns are %s. Known are instruction and output (alpaca), messages or conversations, prompt and completion, and text; "+
@@ -126,6 +127,7 @@ func (l *layout) match(rec *record) {
 	for _, role := range slices.Concat(f.required, f.optional) {
 		if i := slices.Index(rec.columns, l.find(rec, role)); i >= 0 && l.roles[i] == "" {
 			l.roles[i] = role
+			l.found[role] = true
 		}
 	}
 }

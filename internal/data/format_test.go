@@ -393,6 +393,16 @@ func TestForeignMarkers(t *testing.T) {
 	}
 }
 
+// A column that recipes name and no row has is a mistake, even where rows can do without it.
+func TestColumnsThatAreNotThere(t *testing.T) {
+	path := filepath.Join(put(t, map[string]string{"d.jsonl": `{"instruction":"a","output":"b"}`}), "d.jsonl")
+	for _, columns := range []map[string]string{{"system": "sytem"}, {"prompt": "instruction"}} {
+		if _, _, err := readAll(Spec{Paths: []string{path}, Columns: columns}); err == nil || !strings.Contains(err.Error(), "column") {
+			t.Errorf("%v: %v", columns, err)
+		}
+	}
+}
+
 // FuzzExample: whatever a row is, it becomes an example or a fault, and what values write as JSON reads back.
 func FuzzExample(f *testing.F) {
 	f.Add(`{"messages":[{"role":"user","content":[{"type":"text","text":"a"}]},{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"{\"x\":1}"}}],"weight":1}],"tools":"[]"}`)

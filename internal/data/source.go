@@ -26,6 +26,7 @@ type Source struct {
 	spec    Spec
 	entries []entry
 	notes   []string
+	sums    map[string]string // SHA-256 of files, of those that were asked for
 }
 
 // Open finds the files.
@@ -61,12 +62,26 @@ var errEnough = errors.New("enough")
 // Each reads all rows, in order, and hands them on; it stops at the first error, which for a fault in a file is a
 // *FormatError. The files that it returns have no hash.
 func (s *Source) Each(ctx context.Context, f func(*Example) error) ([]File, error) {
-	var files []File
+	files, found, err := s.read(ctx, f)
+	if err != nil {
+		return files, err
+	}
+	for role, column := range s.spec.Columns {
+		if !found[role] {
+			return files, fmt.Errorf("dataset: columns names %q for %s, but no row was read that has a column of this name and a use for it", column, role)
+		}
+	}
+	return files, nil
+}
+
+// read is Each without the last word on columns: found are the roles for which there was one.
+func (s *Source) read(ctx context.Context, f func(*Example) error) (files []File, found map[string]bool, err error) {
+	found = map[string]bool{}
 	taken := 0
 	for _, e := range s.entries {
 		chosen, err := e.choose(ctx, s.spec.Seed)
 		if err != nil {
-			return files, err
+			return files, found, err
 		}
 		row := 0 // of the entry
 		for _, path := range e.files {
@@ -97,17 +112,20 @@ func (s *Source) Each(ctx context.Context, f func(*Example) error) ([]File, erro
 				return f(&ex)
 			})
 			if r.layout != nil {
+				for role := range r.found {
+					found[role] = true
+				}
 				file.Format, file.Columns, file.Ignored = r.format, append(file.Columns, r.used...), append(file.Ignored, r.ignored...)
 			}
 			if err == errEnough {
-				return files, nil
+				return files, found, nil
 			}
 			if err != nil {
-				return files, err
+				return files, found, err
 			}
 		}
 	}
-	return files, nil
+	return files, found, nil
 }
 
 // choose draws the rows of an entry with #N; nil means all.

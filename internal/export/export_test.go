@@ -422,28 +422,8 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s: error %v does not say %q", what, err, c.want)
 		}
 	}
-	shard := "model-00001-of-00003.safetensors"
-	small := copyDir(t, tiny, map[string][]byte{"config.json": edited(t, "config.json", map[string]any{"intermediate_size": 384}), shard: nil})
-	if err := os.Symlink(must(filepath.Abs(filepath.Join(tiny, shard))), filepath.Join(small, shard)); err != nil {
-		t.Skip(err)
-	}
-	if _, err := Open(t.Context(), small, "", nil); err == nil {
-		t.Error("weights outside of the directory were read")
-	}
-	if err := os.Remove(filepath.Join(small, shard)); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Link(filepath.Join(tiny, shard), filepath.Join(small, shard)); err != nil {
-		t.Skip(err)
-	}
-	if _, err := Open(t.Context(), small, "", nil); err == nil || !strings.Contains(err.Error(), "config.json asks for") {
+	larger := copyDir(t, tiny, map[string][]byte{"config.json": edited(t, "config.json", map[string]any{"intermediate_size": 384})})
+	if _, err := Open(t.Context(), larger, "", nil); err == nil || !strings.Contains(err.Error(), "config.json asks for") {
 		t.Errorf("weights of another size: %v", err)
 	}
-}
-
-func must(s string, err error) string {
-	if err != nil {
-		panic(err)
-	}
-	return s
 }

@@ -12,6 +12,18 @@ func nearest(x float32) int {
 
 func clamp(n, low, high int) int { return max(low, min(high, n)) }
 
+// nearestFloat is clamp(nearest(x)) without leaving the floating-point numbers, for the loops that try scales; NaN stays NaN.
+func nearestFloat(x, low, high float32) float32 {
+	x = float32(x+12582912) - 12582912
+	if x < low {
+		return low
+	}
+	if x > high {
+		return high
+	}
+	return x
+}
+
 // fitMin finds scale and lowest so that x is about scale q + lowest with q from 0 to top and lowest at most 0
 // (make_qkx2_quants without use_mad). It tries steps+1 scales from (top+first) on, each 0.1 further, takes the least squares
 // of scale and lowest for their quants, and keeps the quants with the smallest error under weights.
@@ -32,20 +44,26 @@ func fitMin(q *[32]byte, x, weights *[32]float32, top int, first float32, steps 
 	start, span := lowest, highest-lowest
 	inv := float32(top) / span
 	scale = 1 / inv
-	var try [32]byte
+	var try [32]float32
 	for i, v := range x {
-		q[i] = byte(clamp(nearest(inv*(v-start)), 0, top))
+		try[i] = float32(clamp(nearest(inv*(v-start)), 0, top))
 	}
-	best := squareError(q, x, weights, scale, lowest)
+	keep := func() {
+		for i, l := range try {
+			q[i] = byte(l)
+		}
+	}
+	keep()
+	best := squareError(&try, x, weights, scale, lowest)
 	for step := range steps + 1 {
 		inv := (first + float32(0.1*float32(step)) + float32(top)) / span
 		var sumL, sumL2, sumXL float32
 		for i, v := range x {
-			l := clamp(nearest(inv*(v-start)), 0, top)
-			try[i] = byte(l)
-			wl := float32(weights[i] * float32(l))
+			l := nearestFloat(inv*(v-start), 0, float32(top))
+			try[i] = l
+			wl := float32(weights[i] * l)
 			sumL += wl
-			sumL2 += float32(wl * float32(l))
+			sumL2 += float32(wl * l)
 			sumXL += float32(wl * v)
 		}
 		det := float32(sumW*sumL2) - float32(sumL*sumL)
@@ -58,7 +76,7 @@ func fitMin(q *[32]byte, x, weights *[32]float32, top int, first float32, steps 
 			m, s = 0, sumXL/sumL2
 		}
 		if e := squareError(&try, x, weights, s, m); e < best {
-			*q = try
+			keep()
 			best, scale, lowest = e, s, m
 			start, span = m, highest-m
 		}
@@ -67,9 +85,9 @@ func fitMin(q *[32]byte, x, weights *[32]float32, top int, first float32, steps 
 }
 
 // squareError is the weighted sum of (scale q + lowest - x)^2.
-func squareError(q *[32]byte, x, weights *[32]float32, scale, lowest float32) (sum float32) {
+func squareError(q, x, weights *[32]float32, scale, lowest float32) (sum float32) {
 	for i, v := range x {
-		diff := float32(scale*float32(q[i])) + lowest - v
+		diff := float32(scale*q[i]) + lowest - v
 		sum += float32(weights[i] * float32(diff*diff))
 	}
 	return sum
@@ -167,10 +185,9 @@ func fitSymmetric(q *[16]byte, x *[16]float32) float32 {
 		*q = [16]byte{}
 		return 0
 	}
-	quant := func(inv, v float32) int { return clamp(nearest(inv*v), -32, 31) }
 	sums := func(inv float32) (xl, l2 float32) {
 		for _, v := range x {
-			l := float32(quant(inv, v))
+			l := nearestFloat(inv*v, -32, 31)
 			w := float32(v * v)
 			xl += float32(float32(w*v) * l)
 			l2 += float32(float32(w*l) * l)
@@ -179,7 +196,7 @@ func fitSymmetric(q *[16]byte, x *[16]float32) float32 {
 	}
 	keep := func(inv float32) {
 		for i, v := range x {
-			q[i] = byte(quant(inv, v) + 32)
+			q[i] = byte(clamp(nearest(inv*v), -32, 31) + 32)
 		}
 	}
 	inv := -32 / top

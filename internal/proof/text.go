@@ -104,7 +104,7 @@ func (p *Proof) files() (out []string) {
 		if i == most {
 			return append(out, fmt.Sprintf("and %s more files", count(len(p.Report.Files)-most)))
 		}
-		s := fmt.Sprintf("%s: %s rows", f.Path, count(f.Rows))
+		s := fmt.Sprintf("%s: %s", f.Path, plural(f.Rows, "row", "rows"))
 		if f.Format != "" {
 			s += ", " + f.Format
 		}

@@ -22,7 +22,8 @@ import (
 
 // Options of Prepare.
 type Options struct {
-	Info       func(string) // remarks for the user
+	Info       func(string)       // remarks for the user
+	OnRead     func(examples int) // called now and then while rows are tokenised, with how many were read
 	OnProgress func(Progress)
 	FS         disk.FS // nil: the operating system's
 	Cache      string  // directory of tokenised rows; "": the user's, none where there is no place for one

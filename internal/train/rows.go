@@ -95,7 +95,7 @@ func Rows(ctx context.Context, r *recipe.Recipe, o Options) (_ *Data, err error)
 	if encode, d.Foreign, err = rowFunc(r, tok, end); err != nil {
 		return nil, err
 	}
-	opt := data.Options{MaxLength: r.MaxLength, TooLong: r.TooLong, End: end, Threads: r.Threads}
+	opt := data.Options{MaxLength: r.MaxLength, TooLong: r.TooLong, End: end, Threads: r.Threads, Progress: o.OnRead}
 	for _, id := range slices.Concat(d.Config.EOSTokenID, gen.EOSTokenID) {
 		opt.End = append(opt.End, int32(id))
 	}
@@ -194,6 +194,11 @@ func rowCache(o Options) string {
 	if o.Cache != "" {
 		return o.Cache
 	}
+	return userCache()
+}
+
+// userCache is the place for rows in the user's cache; tests put another one there.
+var userCache = func() string {
 	if dir, _ := demomodel.Cached(); dir != "" {
 		return filepath.Join(dir, "rows")
 	}
