@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"time"
 
 	"cria/internal/adapter"
 	"cria/internal/export"
+	"cria/internal/hub"
 
 	"github.com/spf13/cobra"
 )
@@ -23,8 +23,8 @@ type exportFlags struct {
 
 func (e *exportFlags) add(c *cobra.Command) {
 	f := c.Flags()
-	f.StringVar(&e.adapter, "adapter", "", "directory of a LoRA adapter")
-	f.StringVar(&e.model, "model", "", "directory of the model (default: the base that the adapter names)")
+	f.StringVar(&e.adapter, "adapter", "", "LoRA adapter: its directory, or its name on a hub")
+	f.StringVar(&e.model, "model", "", "model: its directory, or its name on a hub (default: the base that the adapter names)")
 	f.StringVarP(&e.output, "output", "o", "", "the new file or directory")
 	f.BoolVar(&e.asJSON, "json", false, "print one JSON object instead of the summary")
 }
@@ -61,20 +61,26 @@ func noArgs(command string) cobra.PositionalArgs {
 	}
 }
 
-// base is the model's directory: the one that was named, or the adapter's.
-func (e *exportFlags) base() (string, error) {
-	if e.model != "" || e.adapter == "" {
-		return e.model, nil
+// find makes directories of the adapter's name and of the model's, which is the one that was given or the adapter's base.
+func (e *exportFlags) find(ctx context.Context, ui *ui) (model string, err error) {
+	if e.adapter == "" {
+		return ui.directory(ctx, e.model, hub.Model, "")
+	}
+	if e.adapter, err = ui.directory(ctx, e.adapter, hub.Model, ""); err != nil {
+		return "", err
+	}
+	if e.model != "" {
+		return ui.directory(ctx, e.model, hub.Model, "")
 	}
 	c, err := adapter.ReadConfig(e.adapter)
 	if err != nil {
 		return "", err
 	}
 	base := c.BaseModelNameOrPath
-	if info, err := os.Stat(base); base == "" || err != nil || !info.IsDir() {
-		return "", usagef("the adapter names %q as its base model, which is no directory here; name it with --model DIR", base)
+	if model, err = ui.directory(ctx, base, hub.Model, ""); err != nil {
+		return "", usagef("the adapter names %q as its base model: %v; name it with --model DIR", base, err)
 	}
-	return base, nil
+	return model, nil
 }
 
 // exported is what --json prints.
@@ -93,13 +99,13 @@ func (e *exportFlags) run(ctx context.Context, ui *ui, format string, kind expor
 	if e.output == "" {
 		return usagef("name what is to be written: --output PATH")
 	}
-	if err := export.Vacant(e.output); err != nil {
+	if err := export.Vacant(e.output, format == "hf" || format == "ollama"); err != nil {
 		if errors.Is(err, fs.ErrExist) {
 			return usageError{err}
 		}
 		return err
 	}
-	model, err := e.base()
+	model, err := e.find(ctx, ui)
 	if err != nil {
 		return err
 	}

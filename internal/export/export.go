@@ -134,8 +134,9 @@ func room(path string, need int64) error {
 	return nil
 }
 
-// Vacant refuses an output that would replace something: an existing file, or a directory with something in it.
-func Vacant(path string) error {
+// Vacant refuses an output that would replace something: anything that exists, but for an empty directory where the output is
+// a directory, too.
+func Vacant(path string, directory bool) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -143,7 +144,7 @@ func Vacant(path string) error {
 	if err != nil {
 		return err
 	}
-	if info.IsDir() {
+	if directory && info.IsDir() {
 		if entries, err := os.ReadDir(path); err == nil && len(entries) == 0 {
 			return nil
 		}

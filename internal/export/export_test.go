@@ -387,7 +387,8 @@ func TestRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, err := range map[string]error{
-		"merge": s.Merge(t.Context(), taken, nil), "gguf": s.GGUF(t.Context(), taken, "x", "F16", nil),
+		"gguf over a directory": s.GGUF(t.Context(), t.TempDir(), "x", "F16", nil),
+		"merge":                 s.Merge(t.Context(), taken, nil), "gguf": s.GGUF(t.Context(), taken, "x", "F16", nil),
 		"adapter": s.AdapterGGUF(taken, "x"), "ollama": s.Ollama(t.Context(), taken, "x", "F16", nil),
 	} {
 		if !errors.Is(err, fs.ErrExist) {

@@ -21,7 +21,7 @@ const ropeFreqs = "rope_freqs.weight"
 // GGUF writes the model, merged with its adapter, as one GGUF file. The weights are rounded once, from float32 to the file's
 // type. name goes into general.name.
 func (s *Source) GGUF(ctx context.Context, path, name string, t Type, progress Progress) error {
-	if err := Vacant(path); err != nil {
+	if err := Vacant(path, false); err != nil {
 		return err
 	}
 	values, tensors, err := s.layOut(name, t)

@@ -21,7 +21,7 @@ func (s *Source) AdapterGGUF(path, name string) error {
 	if s.Adapter == nil {
 		return errors.New("there is no adapter to export; name its directory")
 	}
-	if err := Vacant(path); err != nil {
+	if err := Vacant(path, false); err != nil {
 		return err
 	}
 	alpha := s.Adapter.Config.LoraAlpha

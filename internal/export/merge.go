@@ -54,7 +54,7 @@ func (s *Source) Merge(ctx context.Context, dir string, progress Progress) error
 	if s.Adapter == nil {
 		return errors.New("there is nothing to merge: name the directory of an adapter")
 	}
-	if err := Vacant(dir); err != nil {
+	if err := Vacant(dir, true); err != nil {
 		return err
 	}
 	files, err := s.companions()

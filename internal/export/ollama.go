@@ -22,7 +22,7 @@ const ModelfileName = "Modelfile"
 // Ollama writes a directory with the merged model as GGUF and a Modelfile: the template in Ollama's language, the system
 // prompt of the recipe, the tokens that end a reply, and sampling as cria chat does it.
 func (s *Source) Ollama(ctx context.Context, dir, name string, t Type, progress Progress) error {
-	if err := Vacant(dir); err != nil {
+	if err := Vacant(dir, true); err != nil {
 		return err
 	}
 	file := name + ".gguf"
