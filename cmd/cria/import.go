@@ -55,18 +55,7 @@ func runImport(ctx context.Context, ui *ui, file, dir string) error {
 		return fmt.Errorf("%s has %s free, the model takes %s; make room or name another directory", dir, byteSize(int64(free)), byteSize(int64(need)))
 	}
 	ui.show("reading " + file + " ...")
-	var start, drawn time.Time
-	err = convert.ImportGGUF(ctx, file, dir, func(done, total int64) {
-		now := time.Now()
-		if start.IsZero() {
-			start = now
-		}
-		if now.Sub(drawn) < 100*time.Millisecond {
-			return
-		}
-		drawn = now
-		ui.show(importProgress(done, total, now.Sub(start)))
-	})
+	err = convert.ImportGGUF(ctx, file, dir, byteProgress(ui, ""))
 	ui.show("")
 	if errors.Is(err, context.Canceled) {
 		ui.note("stopped; nothing was left in %s", dir)
@@ -76,6 +65,22 @@ func runImport(ctx context.Context, ui *ui, file, dir string) error {
 		return err
 	}
 	return imported(ctx, ui, dir)
+}
+
+// byteProgress draws a bar behind what, at most ten times a second.
+func byteProgress(ui *ui, what string) func(done, total int64) {
+	var start, drawn time.Time
+	return func(done, total int64) {
+		now := time.Now()
+		if start.IsZero() {
+			start = now
+		}
+		if now.Sub(drawn) < 100*time.Millisecond {
+			return
+		}
+		drawn = now
+		ui.show(what + importProgress(done, total, now.Sub(start)))
+	}
 }
 
 func importProgress(done, total int64, spent time.Duration) string {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"time"
 
 	"cria/internal/adapter"
 	"cria/internal/export"
@@ -109,7 +108,7 @@ func (e *exportFlags) run(ctx context.Context, ui *ui, format string, kind expor
 	if err != nil {
 		return err
 	}
-	s, err := export.Open(ctx, model, e.adapter, e.progress(ui, "comparing the base  "))
+	s, err := export.Open(ctx, model, e.adapter, byteProgress(ui, "comparing the base  "))
 	if err != nil {
 		return err
 	}
@@ -117,7 +116,7 @@ func (e *exportFlags) run(ctx context.Context, ui *ui, format string, kind expor
 	if s.BaseUnknown {
 		ui.note("note: the adapter does not record on which weights it was trained, so %s was not compared with them", model)
 	}
-	progress := e.progress(ui, "")
+	progress := byteProgress(ui, "")
 	switch format {
 	case "hf":
 		err = s.Merge(ctx, e.output, progress)
@@ -197,20 +196,4 @@ func size(path string) (total int64, err error) {
 		return err
 	})
 	return total, err
-}
-
-// progress draws a bar behind what.
-func (e *exportFlags) progress(ui *ui, what string) export.Progress {
-	var start, drawn time.Time
-	return func(done, total int64) {
-		now := time.Now()
-		if start.IsZero() {
-			start = now
-		}
-		if now.Sub(drawn) < 100*time.Millisecond {
-			return
-		}
-		drawn = now
-		ui.show(what + importProgress(done, total, now.Sub(start)))
-	}
 }

@@ -20,20 +20,12 @@ func (ui *ui) directory(ctx context.Context, name string, kind hub.Kind, source 
 	if err != nil {
 		return "", usageError{err}
 	}
-	where := hub.Source(source)
-	if where == "" {
-		where = env.DefaultSource
-	}
-	ref, err := hub.ParseRef(name, kind, where)
-	if err != nil {
+	if _, err := hub.ParseRef(name, kind, env.DefaultSource); err != nil {
 		return "", fmt.Errorf("%q is neither a directory here nor a name on a hub (organisation/name); cria import makes a directory of a GGUF file", name)
 	}
-	client, bars := hub.New(env), newPullBars(ui)
+	bars := newPullBars(ui)
 	defer bars.close()
-	if _, ok := client.Cached(ref); !ok && !env.Offline {
-		bars.note("%s is not here yet; fetching it", name)
-	}
-	dir, err := client.Dir(ctx, name, kind, hub.Source(source), hub.Options{Progress: bars.event})
+	dir, err := hub.New(env).Dir(ctx, name, kind, hub.Source(source), hub.Options{Progress: bars.event})
 	return dir, stoppedPull(ui, err)
 }
 

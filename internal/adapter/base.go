@@ -5,11 +5,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+
+	"cria/internal/disk"
 )
 
 // HashBase is the hash of a model's weights by which an adapter knows its base (BaseSHA256): the SHA-256 of the only
@@ -34,8 +35,7 @@ func HashBase(ctx context.Context, dir string, progress func(done, total int64))
 	}
 	all := sha256.New()
 	for _, name := range files {
-		h := sha256.New()
-		err := copyFile(ctx, name, h, func(n int64) {
+		sum, err := disk.HashFile(ctx, name, func(n int64) {
 			if done += n; progress != nil {
 				progress(done, total)
 			}
@@ -44,31 +44,9 @@ func HashBase(ctx context.Context, dir string, progress func(done, total int64))
 			return "", err
 		}
 		if len(files) == 1 {
-			return hex.EncodeToString(h.Sum(nil)), nil
+			return sum, nil
 		}
-		fmt.Fprintf(all, "%s %x\n", filepath.Base(name), h.Sum(nil))
+		fmt.Fprintf(all, "%s %s\n", filepath.Base(name), sum)
 	}
 	return hex.EncodeToString(all.Sum(nil)), nil
-}
-
-// copyFile copies a file to w in pieces, and tells after each how long it was.
-func copyFile(ctx context.Context, name string, w io.Writer, done func(n int64)) error {
-	f, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n, err := io.CopyN(w, f, 16<<20)
-		done(n)
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
 }

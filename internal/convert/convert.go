@@ -4,13 +4,10 @@ package convert
 import (
 	"bufio"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -84,7 +81,7 @@ func importGGUF(ctx context.Context, f *gguf.File, path, outDir string, progress
 		return err
 	}
 	source := Source{Format: "gguf", Name: filepath.Base(path)}
-	if source.SHA256, err = fileSHA256(ctx, path); err != nil {
+	if source.SHA256, err = disk.HashFile(ctx, path, nil); err != nil {
 		return err
 	}
 	if progress == nil {
@@ -158,25 +155,4 @@ func create(d *disk.DirWriter, name string, fill func(io.Writer) error) error {
 		return errors.Join(err, f.Close())
 	}
 	return f.Close()
-}
-
-func fileSHA256(ctx context.Context, path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	for {
-		if err := ctx.Err(); err != nil {
-			return "", err
-		}
-		switch _, err := io.CopyN(h, f, 16<<20); err {
-		case nil:
-		case io.EOF:
-			return hex.EncodeToString(h.Sum(nil)), nil
-		default:
-			return "", err
-		}
-	}
 }

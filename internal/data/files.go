@@ -3,8 +3,6 @@ package data
 import (
 	"compress/gzip"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +13,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"cria/internal/disk"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -185,20 +185,9 @@ func (u unpacked) Close() error { return errors.Join(u.end(), u.f.Close()) }
 
 // hashFile is the SHA-256 of a file's bytes, in hexadecimal.
 func hashFile(ctx context.Context, path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", fmt.Errorf("dataset: %w", err)
+	sum, err := disk.HashFile(ctx, path, nil)
+	if err != nil && ctx.Err() == nil {
+		err = fmt.Errorf("dataset: %w", err)
 	}
-	defer f.Close()
-	h := sha256.New()
-	for {
-		if err := ctx.Err(); err != nil {
-			return "", err
-		}
-		if _, err := io.CopyN(h, f, 64<<20); err == io.EOF {
-			return hex.EncodeToString(h.Sum(nil)), nil
-		} else if err != nil {
-			return "", fmt.Errorf("dataset: reading %s: %w", path, err)
-		}
-	}
+	return sum, err
 }

@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"cria/internal/disk"
 )
 
 // artifact is one file of a package registry, pinned by its hash, that the
@@ -81,12 +83,7 @@ func run(ctx context.Context, dir string, command []string) error {
 }
 
 func verify(ctx context.Context, path, want string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	got, err := copyHash(ctx, io.Discard, f)
+	got, err := disk.HashFile(ctx, path, nil)
 	if err == nil && got != want {
 		err = fmt.Errorf("SHA-256 is %s, not %s", got, want)
 	}

@@ -1,6 +1,9 @@
 package disk
 
 import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,6 +32,33 @@ func ReadFile(path string, limit int64) ([]byte, error) {
 		err = fmt.Errorf("%s is larger than %d bytes", path, limit)
 	}
 	return b, err
+}
+
+// HashFile returns the SHA-256 of a file's bytes, in lower-case hexadecimal. told, if not nil, is told after each piece how
+// long it was. It ends early with ctx's error.
+func HashFile(ctx context.Context, path string, told func(n int64)) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	for {
+		if err := ctx.Err(); err != nil {
+			return "", err
+		}
+		n, err := io.CopyN(h, f, 16<<20)
+		if told != nil {
+			told(n)
+		}
+		switch err {
+		case nil:
+		case io.EOF:
+			return hex.EncodeToString(h.Sum(nil)), nil
+		default:
+			return "", err
+		}
+	}
 }
 
 // ReadJSON decodes a file that ReadFile reads.

@@ -1,8 +1,13 @@
 package disk_test
 
 import (
+	"bytes"
+	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -52,5 +57,25 @@ func TestUnmarshalSpeaksJSON(t *testing.T) {
 		if err := disk.Unmarshal([]byte(text), &v); err == nil || err.Error() != want {
 			t.Errorf("%s: %v, want %s", text, err, want)
 		}
+	}
+}
+
+func TestHashFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x")
+	if err := os.WriteFile(path, bytes.Repeat([]byte("abc"), 7<<20), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	told := int64(0)
+	got, err := disk.HashFile(t.Context(), path, func(n int64) { told += n })
+	if want := fmt.Sprintf("%x", sha256.Sum256(bytes.Repeat([]byte("abc"), 7<<20))); err != nil || got != want || told != 21<<20 {
+		t.Errorf("%s of %d bytes, %v, want %s", got, told, err, want)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := disk.HashFile(ctx, path, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	if _, err := disk.HashFile(t.Context(), path+"none", nil); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no file: %v", err)
 	}
 }

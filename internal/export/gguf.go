@@ -24,26 +24,32 @@ func (s *Source) GGUF(ctx context.Context, path, name string, t Type, progress P
 	if err := Vacant(path, false); err != nil {
 		return err
 	}
-	values, tensors, err := s.layOut(name, t)
-	if err != nil {
-		return err
-	}
-	size, err := gguf.Size(values, tensors)
-	if err == nil {
-		err = room(path, size)
-	}
-	if err == nil {
-		err = disk.MkdirAll(disk.OS{}, filepath.Dir(path))
-	}
-	if err == nil {
-		err = s.precheck(values)
-	}
+	values, tensors, err := s.prepare(path, name, t)
 	if err != nil {
 		return err
 	}
 	return disk.PublishChecked(disk.OS{}, path, func(w io.Writer) error {
 		return s.writeGGUF(ctx, w, values, tensors, progress)
 	}, s.checkGGUF)
+}
+
+// prepare lays out a GGUF file that will be written at path or below it, makes sure that there is room for it and that its
+// prompts are right, and makes the directory around path.
+func (s *Source) prepare(path, name string, t Type) (values []gguf.KeyValue, tensors []gguf.Tensor, err error) {
+	if values, tensors, err = s.layOut(name, t); err != nil {
+		return nil, nil, err
+	}
+	size, err := gguf.Size(values, tensors)
+	if err == nil {
+		err = room(path, size)
+	}
+	if err == nil {
+		err = s.precheck(values)
+	}
+	if err == nil {
+		err = disk.MkdirAll(disk.OS{}, filepath.Dir(filepath.Clean(path)))
+	}
+	return values, tensors, err
 }
 
 // precheck makes the check of checkGGUF without the weights, before the long work.

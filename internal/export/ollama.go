@@ -13,7 +13,6 @@ import (
 
 	"cria/internal/chat"
 	"cria/internal/disk"
-	"cria/internal/gguf"
 )
 
 // ModelfileName is the file that ollama create reads.
@@ -33,20 +32,7 @@ func (s *Source) Ollama(ctx context.Context, dir, name string, t Type, progress 
 	if err != nil {
 		return err
 	}
-	values, tensors, err := s.layOut(name, t)
-	if err != nil {
-		return err
-	}
-	size, err := gguf.Size(values, tensors)
-	if err == nil {
-		err = room(dir, size)
-	}
-	if err == nil {
-		err = s.precheck(values)
-	}
-	if err == nil {
-		err = disk.MkdirAll(disk.OS{}, filepath.Dir(filepath.Clean(dir)))
-	}
+	values, tensors, err := s.prepare(dir, name, t)
 	if err != nil {
 		return err
 	}

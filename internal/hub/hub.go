@@ -213,6 +213,7 @@ func (c *Client) Dir(ctx context.Context, nameOrDir string, kind Kind, source So
 	if c.env.Offline {
 		return "", c.offline(ref, why)
 	}
+	newReporter(opt.Progress).note("%s is not here yet; fetching it", nameOrDir)
 	return c.Pull(ctx, ref, opt)
 }
 
