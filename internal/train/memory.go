@@ -8,13 +8,14 @@ import (
 	"cria/internal/compute/cpu"
 )
 
-// garbage is how much memory may wait for the collector, where a hundredth of the whole is less.
-const garbage = 16 << 20
+// garbage is how much memory may wait for the collector: at least a hundredth of the whole, at most mostGarbage hundredths,
+// for a plan cannot be nearer to what a run takes than this. Hardly anything is allocated in a step.
+const garbage, mostGarbage = 16 << 20, 4
 
 // heapRoom is what the heap takes beside live bytes: what waits for the collector, at the percentage that makes it so, and
 // rounding to pages, tables and stacks.
 func heapRoom(live int64) (room int64, percent int) {
-	percent = int(min(100, max(1, garbage*100/max(live, 1))))
+	percent = int(min(mostGarbage, max(1, garbage*100/max(live, 1))))
 	return live*int64(percent)/100 + live/32 + 4<<20, percent
 }
 
