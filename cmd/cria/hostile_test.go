@@ -92,9 +92,9 @@ func TestInterrupted(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 	}
 	dir := t.TempDir()
-	recipe := job(t, dir, "report_to: none\n") // has a note, which comes before anything is read
+	recipe := job(t, dir, "optim: adamw_torch\n") // has a note, which comes before anything is read
 	before := tree(t, dir)
-	errOut := &watcher{text: "report_to", do: interrupt}
+	errOut := &watcher{text: "optim", do: interrupt}
 	if code := run([]string{"train", recipe}, strings.NewReader(""), &bytes.Buffer{}, errOut); code != exitInterrupted || !strings.Contains(errOut.String(), "nothing was written") {
 		t.Errorf("train: exit code %d\n%s", code, errOut.String())
 	}

@@ -26,6 +26,7 @@ const (
 	exitError       = 1   // something failed; the message says what to do
 	exitUsage       = 2   // the command line or the recipe is wrong; nothing was written
 	exitNonFinite   = 3   // training stopped before a NaN or infinite update
+	exitUnhealthy   = 4   // training went to its end and the adapter is saved, but something speaks against it
 	exitInterrupted = 130 // stopped by a signal; what was done is saved
 )
 
@@ -65,6 +66,7 @@ func run(args []string, in io.Reader, out, errOut io.Writer) (code int) {
 		recipes recipe.Errors
 		one     *recipe.Error
 		nan     *train.NonFiniteError
+		ill     *train.UnhealthyError
 	)
 	switch {
 	case errors.Is(err, train.ErrInterrupted), errors.Is(err, context.Canceled):
@@ -72,6 +74,9 @@ func run(args []string, in io.Reader, out, errOut io.Writer) (code int) {
 	case errors.As(err, &nan):
 		ui.fail(err)
 		return exitNonFinite
+	case errors.As(err, &ill):
+		ui.fail(err)
+		return exitUnhealthy
 	case errors.As(err, &usage), errors.As(err, &recipes), errors.As(err, &one), strings.HasPrefix(err.Error(), "unknown command"):
 		ui.fail(err)
 		return exitUsage
@@ -114,7 +119,8 @@ func newRoot(ui *ui) *cobra.Command {
 		Short: "Fine-tune Llama models with LoRA, and chat with the result",
 		Long: "cria fine-tunes Llama models with LoRA and chats with the result: one binary, no Python.\n\n" +
 			"Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 2 wrong\n" +
-			"command line or recipe (nothing was written), 3 training stopped at a NaN, 130 interrupted and saved.",
+			"command line or recipe (nothing was written), 3 training stopped at a NaN, 4 trained and saved but suspicious (no\n" +
+			"improvement, a loss above chance, or an adapter of zeros), 130 interrupted and saved.",
 		Example:       "  cria demo\n  cria train recipe.yaml learning_rate=2e-4\n  cria chat ./model --adapter output",
 		SilenceErrors: true,
 		SilenceUsage:  true,

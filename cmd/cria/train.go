@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -107,8 +108,15 @@ func runTrain(ctx context.Context, ui *ui, r *recipe.Recipe, path string) error 
 	case err != nil:
 		return err
 	}
-	ui.note("done: %d steps in %s; the adapter is in %s", j.Steps.Len(), time.Since(start).Round(time.Second), r.OutputDir)
-	return nil
+	if j.Stopped() {
+		ui.note("early stopping ended the run after step %d of %d", j.Step(), j.Steps.Len())
+	}
+	if dir, loss := j.Best(); dir != "" && r.LoadBestModelAtEnd {
+		ui.note("the final adapter is that of the best checkpoint, %s (eval_loss %.4f)", dir, loss)
+	}
+	ui.note("done: %d steps in %s; the adapter is in %s", j.Step(), time.Since(start).Round(time.Second), r.OutputDir)
+	ui.note("how it went: %s", filepath.Join(r.OutputDir, train.ReportFile))
+	return j.Verdict()
 }
 
 // describe says what is about to be trained.
@@ -127,6 +135,9 @@ func describe(ui *ui, j *train.Job) {
 		}
 	}
 	ui.note("%s", memoryLine(j.Plan))
+	if j.Eval != nil {
+		ui.note("evaluation of %s every %s and at the end", plural(j.Eval.Len(), "row"), plural(j.EvalSteps, "step"))
+	}
 	if j.Resumed != "" {
 		ui.note("going on from %s", j.Resumed)
 	}
@@ -136,6 +147,13 @@ func describe(ui *ui, j *train.Job) {
 func showProgress(ui *ui, p *train.Progress) {
 	if r := p.Record; r != nil {
 		ui.note("step %d/%d  loss %.4f  grad_norm %.4g  lr %.3g  epoch %.2f  %.0f tokens/s", p.Step, p.Steps, *r.Loss, p.GradNorm, p.LearningRate, p.Epoch, p.TokensPerSecond)
+	}
+	if r := p.Eval; r != nil {
+		line := fmt.Sprintf("step %d/%d  eval_loss %.4f", p.Step, p.Steps, *r.EvalLoss)
+		if r.EvalPerplexity != nil {
+			line += fmt.Sprintf("  perplexity %.4g", *r.EvalPerplexity)
+		}
+		ui.note("%s", line)
 	}
 	if p.Checkpoint != "" {
 		ui.note("saved %s", p.Checkpoint)

@@ -45,9 +45,18 @@ func (m *Model) attentionBackward(s *State, p *compute.Pass, i int) {
 	be.QKVBackward(p, dx, a.X, l.InputNorm, q, k, v, m.rope)
 }
 
-// lastLayer computes what forwardKV left of the last layer, the loss, and the way back to dX and dAttn. All but attention
-// works on the rows that have targets, moved together at the beginning of the pass's rows: other rows have no gradient.
+// lastLayer computes what forwardKV left of the last layer, the loss, and the way back to dX and dAttn.
 func (m *Model) lastLayer(s *State, p *compute.Pass, targets []compute.Target, loss compute.Buffer) {
+	if m.lastForward(s, p, targets, loss) {
+		m.outBackward(s, &s.tail.pass, len(m.Layers)-1, s.dQ)
+	}
+	m.be.Spread(p, s.dX, s.tail.rows)
+	m.be.Spread(p, s.dAttn, s.tail.rows)
+}
+
+// lastForward is lastLayer up to the loss and its gradient, and says whether there are targets. All but attention works on
+// the rows that have targets, moved together at the beginning of the pass's rows: other rows have no gradient.
+func (m *Model) lastForward(s *State, p *compute.Pass, targets []compute.Target, loss compute.Buffer) bool {
 	i := len(m.Layers) - 1
 	be, l, a, attn := m.be, &m.Layers[i], &s.Layers[i], s.dQ // dQ is free until AttentionBackward
 	_, _, _, o, gate, up, down := l.projs(a)
@@ -56,17 +65,16 @@ func (m *Model) lastLayer(s *State, p *compute.Pass, targets []compute.Target, l
 	be.AttentionForward(p, m.heads(), a.Attn, a.LSE, a.Q, a.K, a.V)
 	t := &s.tail
 	t.set(p, targets)
-	if len(t.rows) > 0 {
-		be.Gather(p, attn, a.Attn, t.rows)
-		be.Gather(p, s.X, a.X, t.rows)
-		be.OutForward(&t.pass, o, attn, s.X)
-		be.GateUpForward(&t.pass, a.H, l.PostNorm, gate, up)
-		be.DownForward(&t.pass, down, a.Gate, a.Up, a.H)
-		be.HeadLoss(&t.pass, s.dX, s.X, m.Norm, m.Head, t.targets, loss)
-		m.outBackward(s, &t.pass, i, attn)
+	if len(t.rows) == 0 {
+		return false
 	}
-	be.Spread(p, s.dX, t.rows)
-	be.Spread(p, s.dAttn, t.rows)
+	be.Gather(p, attn, a.Attn, t.rows)
+	be.Gather(p, s.X, a.X, t.rows)
+	be.OutForward(&t.pass, o, attn, s.X)
+	be.GateUpForward(&t.pass, a.H, l.PostNorm, gate, up)
+	be.DownForward(&t.pass, down, a.Gate, a.Up, a.H)
+	be.HeadLoss(&t.pass, s.dX, s.X, m.Norm, m.Head, t.targets, loss)
+	return true
 }
 
 // tail is a pass of those rows of another one that have targets.

@@ -60,6 +60,18 @@ func (l *loader) check() {
 	if r.EvalSteps > 0 && r.EvalDataset == nil && r.EvalFraction == 0 && !l.faulty("eval_dataset") && !l.faulty("eval_fraction") {
 		l.failKey("eval_steps", "needs eval_dataset or eval_fraction")
 	}
+	if r.LoadBestModelAtEnd && r.EvalDataset == nil && r.EvalFraction == 0 && !l.faulty("eval_dataset") && !l.faulty("eval_fraction") {
+		l.failKey("load_best_model_at_end", "needs eval_dataset or eval_fraction")
+	}
+	if r.EarlyStoppingPatience > 0 && !r.LoadBestModelAtEnd && !l.faulty("load_best_model_at_end") {
+		l.failKey("early_stopping_patience", "needs load_best_model_at_end: true, or the final adapter would be one that is not better")
+	}
+	if r.greater {
+		l.failKey("greater_is_better", "must be false: eval_loss is what is compared, and less of it is better")
+	}
+	if slices.Contains(r.ReportTo, "none") && len(r.ReportTo) > 1 {
+		l.failKey("report_to", "cannot name logs beside none")
+	}
 }
 
 // checkPaths refuses a home directory's ~, which only shells replace: output_dir would be a directory of that name.

@@ -191,6 +191,18 @@ var table = []Key{
 	{Name: "eval_steps", Section: sectionLog, Reference: trainingArguments, optional: true,
 		Meaning: "Steps from one evaluation to the next, without it as logging_steps; below 1, a share of all steps",
 		value:   func(r *Recipe) value { return interval{&r.EvalSteps, false} }},
+	{Name: "load_best_model_at_end", Section: sectionLog, Reference: trainingArguments,
+		Meaning: "Make the checkpoint with the smallest eval_loss the final adapter; save_steps must be a multiple of eval_steps",
+		value:   func(r *Recipe) value { return boolean{&r.LoadBestModelAtEnd} }},
+	{Name: "early_stopping_patience", Section: sectionLog, Reference: "EarlyStoppingCallback", optional: true,
+		Meaning: "End the run after so many evaluations without a better one than the best checkpoint's; needs load_best_model_at_end",
+		value:   func(r *Recipe) value { return integer{&r.EarlyStoppingPatience, 1, math.MaxInt32} }},
+	{Name: "early_stopping_threshold", Section: sectionLog, Reference: "EarlyStoppingCallback",
+		Meaning: "By how much eval_loss must be smaller to count as better for early_stopping_patience",
+		value:   func(r *Recipe) value { return number{&r.EarlyStoppingThreshold, 0, math.MaxFloat32, closed} }},
+	{Name: "report_to", Section: sectionLog, Reference: trainingArguments,
+		Meaning: "Logs in output_dir: `jsonl` writes LLaMA-Factory's trainer_log.jsonl, `csv` log.csv, `tensorboard` an event file in runs; `none`",
+		value:   func(r *Recipe) value { return choices{&r.ReportTo, reports} }},
 
 	{Name: "compute_dtype", Section: sectionEngine,
 		Meaning: "Type of the numbers that enter matrix products; `auto` takes the faster one",
@@ -219,7 +231,11 @@ var table = []Key{
 		value:   func(r *Recipe) value { return boolean{&r.fp16} }},
 	ignoredFlag("save_on_each_node", trainingArguments, "There is one output_dir"),
 	ignoredText("optim", trainingArguments, "AdamW is the only optimizer", "adamw_torch", "adamw_torch_fused"),
-	ignoredText("report_to", trainingArguments, "Nothing is reported elsewhere", "none"),
+	ignoredText("metric_for_best_model", trainingArguments, "The best checkpoint has the smallest eval_loss", "loss", "eval_loss"),
+	{Name: "greater_is_better", Section: sectionIgnored, Reference: trainingArguments, noEffect: true,
+		Meaning: "The best checkpoint has the smallest eval_loss",
+		value:   func(r *Recipe) value { return boolean{&r.greater} }},
+	ignoredWhole("per_device_eval_batch_size", trainingArguments, "eval_loss is the mean of all labelled tokens, whatever they are computed with"),
 	ignoredText("task_type", loraConfig, "Every model here is a causal language model", "CAUSAL_LM"),
 	ignoredFlag("inference_mode", loraConfig, "The command decides"),
 	ignoredText("lora.task_type", loraConfig, "Every model here is a causal language model", "CAUSAL_LM"),
@@ -232,6 +248,11 @@ var table = []Key{
 func ignoredFlag(name, reference, meaning string) Key {
 	return Key{Name: name, Section: sectionIgnored, Reference: reference, Meaning: meaning, noEffect: true,
 		value: func(*Recipe) value { return boolean{new(bool)} }}
+}
+
+func ignoredWhole(name, reference, meaning string) Key {
+	return Key{Name: name, Section: sectionIgnored, Reference: reference, Meaning: meaning, noEffect: true,
+		value: func(*Recipe) value { return integer{new(int), 1, math.MaxInt32} }}
 }
 
 func ignoredText(name, reference, meaning string, accepted ...string) Key {

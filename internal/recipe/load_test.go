@@ -191,7 +191,7 @@ func TestFaults(t *testing.T) {
 		{"lr_scheduler_type: Cosine", `3:20: lr_scheduler_type: must be one of linear, cosine, constant, constant_with_warmup, polynomial, cosine_with_min_lr, not Cosine (did you mean cosine?)`},
 		{"template: alpaca", `3:11: template: must be one of chat, prompt, not alpaca`},
 		{"optim: adafactor", `3:8: optim: must be one of adamw_torch, adamw_torch_fused, not adafactor`},
-		{"report_to: wandb", `3:12: report_to: must be none, not wandb`},
+		{"report_to: wandb", `3:12: report_to: must be a list out of jsonl, csv, tensorboard, none, not wandb`},
 		// Between keys.
 		{"template: prompt\nprompt_template: a\nresponse_template: b\nsystem: x", `6:9: system: cannot be used with template: prompt: write it into prompt_template`},
 		{"prompt_template: a", `3:18: prompt_template: needs template: prompt, with template: chat the model's own template is used`},
@@ -205,6 +205,10 @@ func TestFaults(t *testing.T) {
 		{"adam_epsilon: 1e-320", `3:15: adam_epsilon: 1e-320 is 0 in float32: AdamW would divide by zero`},
 		{"output_dir: ~/out", `3:13: output_dir: ~/out begins with ~, which is not replaced here: write the whole path`},
 		{"eval_dataset: e\neval_fraction: 0.1", `4:16: eval_fraction: cannot be used with eval_dataset: one of them says what is evaluated`},
+		{"load_best_model_at_end: true", `3:25: load_best_model_at_end: needs eval_dataset or eval_fraction`},
+		{"early_stopping_patience: 2", `3:26: early_stopping_patience: needs load_best_model_at_end: true, or the final adapter would be one that is not better`},
+		{"report_to: [none, csv]", `3:12: report_to: cannot name logs beside none`},
+		{"greater_is_better: true", `3:20: greater_is_better: must be false: eval_loss is what is compared, and less of it is better`},
 		{"eval_steps: 10", `3:13: eval_steps: needs eval_dataset or eval_fraction`},
 		{"fp16: true\nbf16: true", `3:7: fp16: cannot be used with bf16`},
 		{"bf16: true\ncompute_dtype: float32", `3:7: bf16: is at odds with compute_dtype: float32`},
@@ -323,7 +327,6 @@ warmup_steps is given, so warmup_ratio has no effect
 fp16: true sets compute_dtype: bfloat16
 save_on_each_node has no effect: there is one output_dir
 optim has no effect: AdamW is the only optimizer
-report_to has no effect: nothing is reported elsewhere
 lora.task_type has no effect: every model here is a causal language model
 lora.inference_mode has no effect: the command decides
 lora.bias has no effect: no bias is trained

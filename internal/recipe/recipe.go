@@ -59,6 +59,11 @@ type Recipe struct {
 	EvalDataset    []string // nil: none
 	EvalFraction   float64
 	EvalSteps      Interval // 0: not given
+	ReportTo       []string // out of jsonl, csv, tensorboard, or none alone
+
+	LoadBestModelAtEnd     bool
+	EarlyStoppingPatience  int // evaluations; 0: the run goes to its end
+	EarlyStoppingThreshold float64
 
 	ComputeDtype          string
 	AdapterDtype          string
@@ -80,6 +85,7 @@ type origin struct {
 	file       string           // "": no file, only overrides
 	places     map[string]place // by dotted key, of every key that was set
 	bf16, fp16 bool
+	greater    bool // greater_is_better
 }
 
 // LoRA is the recipe's lora mapping, with LoraConfig's names.
@@ -144,6 +150,9 @@ var (
 	roles   = []string{"instruction", "input", "output", "system", "history", "messages", "tools", "prompt", "completion", "text"}
 )
 
+// Logs that Recipe.ReportTo can name.
+var reports = []string{"jsonl", "csv", "tensorboard", "none"}
+
 // Checks that Recipe.Allow can name.
 var checks = []string{"unlabelled_rows", "cut_rows", "untrained_end", "double_bos", "template_mismatch"}
 
@@ -179,6 +188,7 @@ func defaults() *Recipe {
 
 		LoggingSteps: 500,
 		SaveSteps:    500,
+		ReportTo:     []string{"jsonl"},
 
 		ComputeDtype:          "auto",
 		AdapterDtype:          "float32",

@@ -84,11 +84,11 @@ var refused = map[string]string{
 
 // unimplemented are the further names of TrainingArguments; a near miss among cria's own keys would only mislead.
 var unimplemented = strings.Fields(`
-	prediction_loss_only per_device_eval_batch_size per_gpu_eval_batch_size eval_accumulation_steps eval_delay
+	prediction_loss_only per_gpu_eval_batch_size eval_accumulation_steps eval_delay
 	torch_empty_cache_steps log_level log_level_replica log_on_each_node logging_dir logging_first_step logging_nan_inf_filter
 	save_safetensors save_only_model no_cuda use_cpu use_mps_device bf16_full_eval fp16_full_eval tf32 local_rank ddp_backend
 	dataloader_drop_last dataloader_prefetch_factor dataloader_pin_memory run_name disable_tqdm label_names
-	load_best_model_at_end metric_for_best_model greater_is_better ignore_data_skip fsdp_config accelerator_config
+	ignore_data_skip fsdp_config accelerator_config
 	label_smoothing_factor optim_args adafactor length_column_name ddp_find_unused_parameters ddp_timeout
 	full_determinism torch_compile neftune_noise_alpha eval_on_start auto_find_batch_size include_tokens_per_second
 	include_num_input_tokens_seen hub_model_id hub_strategy hub_token hub_private_repo`)

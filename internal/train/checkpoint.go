@@ -42,7 +42,10 @@ type runState struct {
 	Step     int               `json:"step"`
 	Pending  lossSum           `json:"pending"` // loss since the last log line
 	Total    lossSum           `json:"total"`
-	Identity map[string]string `json:"identity"` // what a resumed run must agree in
+	Best     *best             `json:"best,omitempty"`
+	Patience int               `json:"patience,omitempty"` // evaluations since the best one
+	Tokens   int               `json:"tokens,omitempty"`   // trained so far
+	Identity map[string]string `json:"identity"`           // what a resumed run must agree in
 }
 
 const stateFormat = 1
@@ -63,7 +66,7 @@ func (l *Loop) save(epoch float64) (string, error) {
 		if err := l.writeOptimizer(w); err != nil {
 			return err
 		}
-		return writeJSON(w, stateFile, runState{stateFormat, l.step, l.pending, l.total, l.Identity()})
+		return writeJSON(w, stateFile, runState{stateFormat, l.step, l.pending, l.total, l.best, l.patience, l.seen, l.Identity()})
 	})
 	if err != nil {
 		return "", fmt.Errorf("the checkpoint of step %d could not be written: %w; earlier checkpoints in %s are untouched", l.step, err, l.OutputDir)
@@ -72,7 +75,8 @@ func (l *Loop) save(epoch float64) (string, error) {
 	return dir, l.rotate()
 }
 
-// rotate keeps the save_total_limit newest checkpoints. The newest has just been written and is kept always.
+// rotate keeps save_total_limit checkpoints: the newest, which has just been written, the best, and of the others the
+// newest. The first two are kept always.
 func (l *Loop) rotate() error {
 	if l.SaveTotalLimit <= 0 {
 		return nil
@@ -81,8 +85,19 @@ func (l *Loop) rotate() error {
 	if err != nil {
 		return err
 	}
-	for _, step := range cps[min(len(cps), l.SaveTotalLimit):] {
-		if step < l.step {
+	kept := 1
+	for _, step := range cps {
+		isBest := l.best != nil && l.best.Step == step
+		if isBest && step < l.step {
+			kept++
+		}
+	}
+	for _, step := range cps {
+		switch {
+		case step >= l.step || l.best != nil && l.best.Step == step:
+		case kept < l.SaveTotalLimit:
+			kept++
+		default:
 			if err := disk.RemoveDir(l.FS, filepath.Join(l.OutputDir, checkpointName(step))); err != nil {
 				return fmt.Errorf("an old checkpoint could not be deleted: %w", err)
 			}
@@ -91,10 +106,14 @@ func (l *Loop) rotate() error {
 	return nil
 }
 
-// saveFinal copies the last checkpoint's result into output_dir itself, where peft looks for it. The adapter's weights
-// come last: an output_dir with adapter_model.safetensors is a finished one.
+// saveFinal copies the last checkpoint's result, or the best one's, into output_dir itself, where peft looks for it. The
+// log is the last one's always. The adapter's weights come last: an output_dir with adapter_model.safetensors is a finished
+// one.
 func (l *Loop) saveFinal() error {
 	from := l.newest
+	if l.LoadBest && l.best != nil {
+		from = l.best.dir
+	}
 	m, err := disk.ReadManifest(l.FS, from)
 	if err != nil {
 		return err
@@ -107,7 +126,11 @@ func (l *Loop) saveFinal() error {
 	}
 	for _, name := range append(names, adapterFile) {
 		err := disk.PublishStream(l.FS, filepath.Join(l.OutputDir, name), func(w io.Writer) error {
-			f, err := l.FS.Open(filepath.Join(from, name))
+			dir := from
+			if name == trainerStateFile {
+				dir = l.newest
+			}
+			f, err := l.FS.Open(filepath.Join(dir, name))
 			if err != nil {
 				return err
 			}
@@ -122,7 +145,10 @@ func (l *Loop) saveFinal() error {
 	return nil
 }
 
-const adapterFile = "adapter_model.safetensors"
+const (
+	adapterFile      = "adapter_model.safetensors"
+	trainerStateFile = "trainer_state.json"
+)
 
 // writeAdapter writes what other programs read.
 func (l *Loop) writeAdapter(w *disk.DirWriter, epoch float64) error {
@@ -148,7 +174,7 @@ func (l *Loop) writeAdapter(w *disk.DirWriter, epoch float64) error {
 	if err := writeFile(w, recipeFile, l.Recipe); err != nil {
 		return err
 	}
-	return writeJSON(w, "trainer_state.json", l.trainerState(epoch))
+	return writeJSON(w, trainerStateFile, l.trainerState(epoch))
 }
 
 // writeOptimizer writes one tensor after the other, so that they never stand in memory twice.
@@ -201,7 +227,7 @@ func (l *Loop) load(dir string) error {
 	var ts struct {
 		History []Record `json:"log_history"`
 	}
-	if err := readJSON(filepath.Join(dir, "trainer_state.json"), &ts); err != nil {
+	if err := readJSON(filepath.Join(dir, trainerStateFile), &ts); err != nil {
 		return err
 	}
 	f, err := safetensors.Open(filepath.Join(dir, optimizerFile))
@@ -223,7 +249,8 @@ func (l *Loop) load(dir string) error {
 		}
 	}
 	l.step, l.newest, l.pending, l.total, l.history = st.Step, dir, st.Pending, st.Total, ts.History
-	return nil
+	l.patience, l.seen = st.Patience, st.Tokens
+	return l.findBest(dir, st.Best)
 }
 
 // sameIdentity refuses to go on with something else than what was begun.
@@ -310,8 +337,16 @@ func setAside(fsys disk.FS, damaged []string) error {
 
 // trainerState is trainer_state.json with only the fields that transformers 4.43.2's TrainerState knows.
 func (l *Loop) trainerState(epoch float64) any {
+	var metric, dir any
+	if l.best != nil {
+		metric, dir = l.best.Metric, l.best.dir
+	}
+	every := l.EvalSteps
+	if l.groups == nil {
+		every = 500
+	}
 	return map[string]any{
-		"best_metric": nil, "best_model_checkpoint": nil, "epoch": epoch, "eval_steps": 500, "global_step": l.step,
+		"best_metric": metric, "best_model_checkpoint": dir, "epoch": epoch, "eval_steps": every, "global_step": l.step,
 		"is_hyper_param_search": false, "is_local_process_zero": true, "is_world_process_zero": true,
 		"log_history": append([]Record{}, l.history...), "logging_steps": l.LoggingSteps, "max_steps": l.Steps.Len(),
 		"num_input_tokens_seen": 0, "num_train_epochs": l.Steps.NumTrainEpochs(), "save_steps": l.SaveSteps,

@@ -21,6 +21,7 @@ type Config struct {
 
 	Rows  data.Rows
 	Steps *data.Steps
+	Eval  data.Rows // rows of evaluation; nil: none
 
 	BatchSize    int // per_device_train_batch_size
 	Accumulation int // gradient_accumulation_steps
@@ -40,7 +41,12 @@ type Config struct {
 	OutputDir      string
 	LoggingSteps   int
 	SaveSteps      int
-	SaveTotalLimit int
+	ReportTo       []string // log files: jsonl, csv, tensorboard
+	SaveTotalLimit int      // checkpoints that are kept, the best and the newest always; 0: all
+	EvalSteps      int      // steps between evaluations, where there are rows for it
+	LoadBest       bool     // the final adapter is that of the best checkpoint
+	Patience       int      // evaluations without a better one that end the run; 0: none do
+	Threshold      float64
 	SaveDType      safetensors.DType // of the adapter's tensors
 	Recipe         []byte            // resolved, written beside every adapter
 	TokenizerFiles []string          // copied beside every adapter
@@ -77,12 +83,12 @@ func New(c Config) (*Loop, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newLoop(c, need, s.targets)
+	return newLoop(c, need, &s)
 }
 
-// newLoop allocates for steps of up to targets targets that need no larger stack.
-func newLoop(c Config, need pack.Stack, targets int) (*Loop, error) {
-	l := &Loop{Config: c}
+// newLoop allocates for the steps and the evaluation that s has seen, none of which needs a larger stack.
+func newLoop(c Config, need pack.Stack, s *survey) (*Loop, error) {
+	l, targets := &Loop{Config: c, groups: s.groups}, s.targets
 	be := c.Model.Backend()
 	for _, m := range c.Adapter.Modules {
 		if c.Optimizer.BFloat16 {

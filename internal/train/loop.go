@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"cria/internal/compute"
@@ -31,9 +32,15 @@ type Loop struct {
 	history []Record // trainer_state.json's log_history
 	newest  string   // directory of the newest checkpoint
 
-	started  time.Time
-	fromStep int
-	tokens   int // trained by this process
+	groups   []group // of the rows of evaluation
+	best     *best   // nil: no checkpoint was evaluated yet
+	patience int     // evaluations since the best one
+
+	started   time.Time
+	fromStep  int
+	tokens    int // trained by this process
+	seen      int // trained by the whole run
+	reporters []*reporter
 }
 
 type lossSum struct {
@@ -51,6 +58,7 @@ type Progress struct {
 	TokensPerSecond float64       // real tokens, shared or not, since the start of this process
 	Left            time.Duration // estimated
 	Record          *Record       // the log line, on every logging_steps-th step
+	Eval            *Record       // the evaluation, where one was made
 	Checkpoint      string        // directory that was just written
 }
 
@@ -70,20 +78,47 @@ func (e *NonFiniteError) Error() string {
 		e.Step, e.What, join(e.Rows, 8))
 }
 
-// Run trains until the last step, or until ctx ends: then the step that is under way is finished, saved, and Run returns
+// Run trains until the last step, or until evaluation ends it, or until ctx ends: then the step that is under way is finished, saved, and Run returns
 // ErrInterrupted.
-func (l *Loop) Run(ctx context.Context) error {
-	l.started, l.fromStep = time.Now(), l.step
-	for l.step < l.Steps.Len() {
+func (l *Loop) Run(ctx context.Context) (err error) {
+	l.started, l.fromStep, l.tokens = time.Now(), l.step, 0
+	if l.step < l.Steps.Len() && !l.enough() {
+		defer func() { err = errors.Join(err, l.closeLogs()) }()
+		if err := l.openLogs(); err != nil {
+			return err
+		}
+		// A run that was interrupted in an evaluation, or that had ended and goes on.
+		l.history = slices.DeleteFunc(l.history, func(r Record) bool { return r.TrainRuntime != nil })
+		e, err := l.evaluate(ctx)
+		if err == nil {
+			err = l.report(e)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for l.step < l.Steps.Len() && !l.enough() {
 		p, err := l.trainStep()
 		if err != nil {
 			return err
 		}
-		last := l.step == l.Steps.Len()
+		if err := l.report(p.Record); err != nil {
+			return err
+		}
+		if p.Eval, err = l.evaluate(ctx); err != nil {
+			return err
+		}
+		if err := l.report(p.Eval); err != nil {
+			return err
+		}
+		last := l.step == l.Steps.Len() || l.enough()
 		interrupted := ctx.Err() != nil && !last
 		if last || interrupted || l.SaveSteps > 0 && l.step%l.SaveSteps == 0 {
+			l.rank()
 			if last {
-				l.summarise(p.Epoch)
+				if err := l.report(l.summarise(p.Epoch)); err != nil {
+					return err
+				}
 			}
 			if p.Checkpoint, err = l.save(p.Epoch); err != nil {
 				return err
@@ -127,6 +162,7 @@ func (l *Loop) trainStep() (*Progress, error) {
 	l.step++
 
 	l.tokens += step.Tokens
+	l.seen += step.Tokens
 	l.pending.add(loss)
 	l.total.add(loss)
 	spent := time.Since(l.started)

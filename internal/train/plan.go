@@ -38,9 +38,9 @@ type Plan struct {
 	FLOP   FLOP   `json:"flop"`
 
 	levels  []llama.Level
-	collect int          // garbage collector's percentage
-	need    pack.Stack   // of any step
-	targets int          // of any step
+	collect int        // garbage collector's percentage
+	need    pack.Stack // of any step
+	survey  *survey
 	steps   []*pack.Step // that need most memory
 }
 
@@ -162,7 +162,7 @@ func (p *planner) settle(ctx context.Context, t *trial) (*Plan, error) {
 	}
 	plan := &Plan{Trainable: p.c.Adapter.NumParameters(), Steps: p.c.Steps.Len(), Surveyed: p.survey.steps, Tokens: p.tokens, Computed: p.computed, Labelled: p.labelled,
 		DType: p.dtype, Kernels: d.kernels, Threads: d.threads, PassRows: t.rows, Passes: t.passes / float64(len(p.sampled)), MapWeights: t.mapped,
-		levels: t.levels, need: need, targets: p.targets, steps: most}
+		levels: t.levels, need: need, survey: &p.survey, steps: most}
 	plan.Parameters = int(p.cfg.Parameters()) + plan.Trainable
 	for _, l := range t.levels {
 		switch l {
@@ -225,7 +225,7 @@ func (p *planner) dry(s setting, need pack.Stack, steps []*pack.Step) (*dryRun, 
 	p.shape = m
 	c := *p.c
 	c.Model, c.MaxRows, c.Levels = m, s.rows, s.levels
-	l, err := newLoop(c, need, p.targets)
+	l, err := newLoop(c, need, &p.survey)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"cria/internal/compute"
+	"cria/internal/data"
 	"cria/internal/pack"
 )
 
@@ -24,9 +25,10 @@ type survey struct {
 	tokens   Count
 	computed Count // tokens that are left when shared ones are computed once
 	labelled Count
-	minRows  int // the longest row
-	targets  int // of a step
-	largest  int // the step that computes most tokens
+	minRows  int     // the longest row
+	targets  int     // of a step
+	largest  int     // the step that computes most tokens
+	groups   []group // of the rows of evaluation
 }
 
 // survey looks at all steps of a run, or where these are very many at the first ones; for the others it takes bounds.
@@ -65,6 +67,12 @@ func (c *Config) survey(ctx context.Context) (survey, error) {
 		s.computed.Largest, s.targets = s.tokens.Largest, s.labelled.Largest
 		s.minRows = max(s.minRows, lengths[len(lengths)-1])
 	}
+	if c.Eval != nil {
+		for i := range c.Eval.Len() {
+			s.minRows, s.targets = max(s.minRows, c.Eval.Tokens(i)), max(s.targets, c.Eval.Labelled(i))
+		}
+		s.groups = grouped(c.Eval, max(s.tokens.Largest, s.minRows), s.targets)
+	}
 	return s, nil
 }
 
@@ -79,15 +87,18 @@ func (c *Config) sample(s *survey, n int) (out []*pack.Step) {
 }
 
 // longest is a step of the longest rows, which no step exceeds in any number that memory depends on but what sharing does.
-func (c *Config) longest() *pack.Step {
-	order := make([]int, c.Rows.Len())
+func (c *Config) longest() *pack.Step { return c.longestOf(c.Rows, c.BatchSize*c.Accumulation) }
+
+// longestOf is a step of the n longest rows.
+func (c *Config) longestOf(all data.Rows, n int) *pack.Step {
+	order := make([]int, all.Len())
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortFunc(order, func(a, b int) int { return c.Rows.Tokens(b) - c.Rows.Tokens(a) })
+	slices.SortFunc(order, func(a, b int) int { return all.Tokens(b) - all.Tokens(a) })
 	var rows []pack.Row
-	for _, i := range order[:min(len(order), c.BatchSize*c.Accumulation)] {
-		rows = append(rows, c.Rows.Row(i))
+	for _, i := range order[:min(len(order), n)] {
+		rows = append(rows, all.Row(i))
 	}
 	return pack.NewStep([][]pack.Row{rows}, c.Reduction, c.Accumulation, c.Share)
 }
@@ -123,7 +134,8 @@ func (c *Config) demands(ctx context.Context, s *survey, maxRows int) (need pack
 			need = pack.Stack{Rows: min(maxRows, s.computed.Largest), Split: s.minRows}
 		}
 	}
-	return need, most, nil
+	eval, groups, err := c.evalDemands(ctx, s, maxRows)
+	return need.Max(eval), append(most, groups...), err
 }
 
 // demand is what scratch grows with: rows, targets, keys of all blocks of queries, keys of one.

@@ -87,6 +87,7 @@ type material struct {
 	cfg     *llama.Config
 	weights *safetensors.File
 	rows    data.Rows
+	eval    data.Rows // nil: none
 
 	tokenizer []string // files that make the tokenizer
 }
@@ -119,7 +120,7 @@ func prepare(ctx context.Context, r *recipe.Recipe, o Options, use func(*Job, co
 		return nil, err
 	}
 	j.Report, j.Data = d.Report, d
-	m := material{cfg: d.Config, rows: d.Train, tokenizer: tokenizerFiles(d.ModelDir)}
+	m := material{cfg: d.Config, rows: d.Train, eval: d.Eval, tokenizer: tokenizerFiles(d.ModelDir)}
 	if m.weights, err = safetensors.OpenDir(d.ModelDir); err != nil {
 		return nil, err
 	}
@@ -145,13 +146,16 @@ func (j *Job) configure(ctx context.Context, m material, o Options, checkpoint s
 	if j.DType, err = chooseDType(r, checkpoint); err != nil {
 		return nil, err
 	}
-	c := &Config{Adapter: ad, Rows: m.rows, Steps: steps,
+	c := &Config{Adapter: ad, Rows: m.rows, Steps: steps, Eval: m.eval,
 		BatchSize: r.PerDeviceTrainBatchSize, Accumulation: r.GradientAccumulationSteps, Reduction: pack.Reduction(r.LossReduction),
 		Share: r.SharePrefix != "false", Dropout: r.LoRA.LoraDropout, Seed: r.Seed,
 		Schedule:    schedule(r, steps.Len()),
 		Optimizer:   compute.AdamW{Beta1: r.AdamBeta1, Beta2: r.AdamBeta2, Eps: r.AdamEpsilon, WeightDecay: r.WeightDecay, BFloat16: r.AdapterDtype == "bfloat16"},
-		MaxGradNorm: r.MaxGradNorm, FS: o.FS, OutputDir: r.OutputDir, LoggingSteps: r.LoggingSteps.Steps(steps.Len()), SaveSteps: r.SaveSteps.Steps(steps.Len()),
+		MaxGradNorm: r.MaxGradNorm, FS: o.FS, OutputDir: r.OutputDir, ReportTo: r.ReportTo, LoggingSteps: r.LoggingSteps.Steps(steps.Len()), SaveSteps: r.SaveSteps.Steps(steps.Len()),
 		SaveTotalLimit: r.SaveTotalLimit, SaveDType: safetensors.F32, Recipe: r.Resolved(), TokenizerFiles: m.tokenizer, OnProgress: o.OnProgress}
+	if err := j.configureEval(c); err != nil {
+		return nil, err
+	}
 	if r.AdapterDtype == "bfloat16" {
 		c.SaveDType = safetensors.BF16
 	}
@@ -203,7 +207,7 @@ func (j *Job) assemble(ctx context.Context, m material, o Options) error {
 		}
 		go j.baseHash() // beside the first steps
 	}
-	if j.Loop, err = newLoop(*c, j.Plan.need, j.Plan.targets); err != nil {
+	if j.Loop, err = newLoop(*c, j.Plan.need, j.Plan.survey); err != nil {
 		return err
 	}
 	if o.Measure == nil {
@@ -220,8 +224,6 @@ func (j *Job) assemble(ctx context.Context, m material, o Options) error {
 // supported refuses by name what recipes can say and this version does not do yet.
 func supported(r *recipe.Recipe) error {
 	switch {
-	case r.EvalDataset != nil || r.EvalFraction != 0 || r.EvalSteps != 0:
-		return r.Errorf("eval_steps", "evaluation during training is not there yet; remove eval_dataset, eval_fraction and eval_steps")
 	case r.Device != "auto" && r.Device != "cpu":
 		return r.Errorf("device", "%q is not available; this build computes on the CPU (device: auto or cpu)", r.Device)
 	}

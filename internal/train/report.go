@@ -1,0 +1,139 @@
+package train
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"cria/internal/compute/cpu"
+	"cria/internal/disk"
+	"cria/internal/report"
+)
+
+// Names of what a finished run leaves in output_dir to be looked at.
+const (
+	ReportFile  = "report.html"
+	PictureFile = "loss.svg"
+)
+
+// Run is Loop.Run, and at the end writes report.html and loss.svg into output_dir. A run that had nothing left to do leaves
+// those that are there.
+func (j *Job) Run(ctx context.Context) error {
+	from := j.step
+	if err := j.Loop.Run(ctx); err != nil {
+		return err
+	}
+	if _, err := j.FS.Lstat(filepath.Join(j.OutputDir, ReportFile)); err == nil && j.step == from {
+		return nil
+	}
+	return j.WriteReport(nil)
+}
+
+// WriteReport writes report.html and loss.svg, whole or not at all, with answers of the model if there are any.
+func (j *Job) WriteReport(samples []report.Sample) error {
+	r := j.reportOf()
+	r.Samples = samples
+	page, err := r.HTML()
+	if err != nil {
+		return err
+	}
+	files := map[string][]byte{ReportFile: page, PictureFile: r.SVG()}
+	for _, name := range []string{PictureFile, ReportFile} {
+		if files[name] == nil {
+			continue
+		}
+		if err := disk.PublishFile(j.FS, filepath.Join(j.OutputDir, name), files[name]); err != nil {
+			return fmt.Errorf("the report could not be written: %w; the adapter is whole in %s", err, j.OutputDir)
+		}
+	}
+	return nil
+}
+
+func (j *Job) reportOf() *report.Run {
+	trainable, all := j.Parameters()
+	run := &report.Run{Title: "Training " + filepath.Base(filepath.Clean(j.Recipe.Model)), Output: j.OutputDir, Problems: j.problems(), Recipe: string(j.Config.Recipe)}
+	var last, eval, summary *Record
+	for i := range j.history {
+		r := &j.history[i]
+		switch {
+		case r.TrainRuntime != nil:
+			summary = r
+			continue
+		case r.Loss != nil:
+			last = r
+		case r.EvalLoss != nil:
+			eval = r
+		}
+		run.Points = append(run.Points, report.Point{Step: r.Step, Epoch: r.Epoch, Loss: r.Loss, GradNorm: r.GradNorm, LearningRate: r.LearningRate,
+			EvalLoss: r.EvalLoss, EvalPerplexity: r.EvalPerplexity})
+	}
+	card := func(name, format string, v ...any) {
+		run.Cards = append(run.Cards, [2]string{fmt.Sprintf(format, v...), name})
+	}
+	fact := func(name, format string, v ...any) {
+		run.Facts = append(run.Facts, [2]string{name, fmt.Sprintf(format, v...)})
+	}
+	if last != nil {
+		card("last loss", "%.4f", *last.Loss)
+	}
+	if eval != nil {
+		card("last evaluation", "%.4f", *eval.EvalLoss)
+	}
+	if j.best != nil {
+		card("best evaluation, step "+fmt.Sprint(j.best.Step), "%.4f", j.best.Metric)
+	}
+	card("steps", "%d of %d", j.step, j.Steps.Len())
+	if summary != nil {
+		card("time", "%v", time.Duration(*summary.TrainRuntime*float64(time.Second)).Round(time.Second))
+		if s := *summary.TrainRuntime; s > 0 && j.tokens > 0 {
+			card("tokens a second", "%.0f", float64(j.tokens)/s)
+		}
+		fact("mean loss", "%.4f over all steps", *summary.TrainLoss)
+	}
+	if j.Stopped() {
+		fact("ended", "by early stopping, after %d evaluations without a better one", j.patience)
+	}
+	if j.best != nil {
+		final := "the last step's"
+		if j.LoadBest {
+			final = "the best checkpoint's"
+		}
+		fact("final adapter", "%s; best is %s", final, j.best.dir)
+	}
+	fact("model", "%s", j.Recipe.Model)
+	p := j.Report
+	fact("data", "%s: %d rows, %d tokens, %d of them trained", strings.Join(j.Recipe.Dataset, ", "), p.Rows, p.Tokens, p.Labelled)
+	if j.Eval != nil {
+		fact("evaluation", "%d rows every %d steps; mean loss of all labelled tokens", j.Eval.Len(), j.EvalSteps)
+	}
+	fact("parameters", "%d trained, %d in all", trainable, all)
+	fact("computed with", "%s, %s, %d threads", j.Model.Backend().Name(), j.DType, j.Threads)
+	fact("memory", "at most %s of its own planned", size(j.Plan.Memory.Own))
+	machine := fmt.Sprintf("%s/%s, %d processor threads", runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
+	if total, _, _ := cpu.Memory(); total > 0 {
+		machine += ", " + size(total) + " of memory"
+	}
+	fact("machine", "%s", machine)
+	fact("cria", "%s, %s", version(), runtime.Version())
+	fact("base model (SHA-256)", "%s", j.Adapter.BaseSHA256)
+	fact("finished", "%s", time.Now().Format("2006-01-02 15:04:05 -07:00"))
+	return run
+}
+
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown version"
+	}
+	v := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 12 && !strings.Contains(v, s.Value[:12]) {
+			v += " " + s.Value[:12]
+		}
+	}
+	return v
+}
