@@ -7,8 +7,8 @@ const (
 	colBlock  = 256 // columns of a task of a product
 	colNarrow = 64  // the same where there are too few tasks for the workers
 
-	// Weights that are not kept packed are packed in pieces of 1 MiB that are long where the matrix is, so that a page of
-	// the file is looked up once: in Wᵀ (NK) along k, in W (KN) along the columns.
+	// Weights that are not kept packed are packed in pieces of 1 MiB of so many rows of the inner dimension and columns: few
+	// columns, so that the result's block is still in the cache for the next piece.
 	packLong, packShort = 2048, 256
 )
 
@@ -76,7 +76,7 @@ func (b *Backend) multiply(ps []product) {
 			b.use.FLOP += 2 * float64(m) * float64(n) * float64(k)
 			if b.mapWeights {
 				b.forWorkers(func(w *worker) {
-					b.reset(&w.panels, min(k, packRows(p.terms[j].order)), min(cols, n), !b.wide(p.terms[j].w))
+					b.reset(&w.panels, min(k, b.packRows(p.terms[j].order)), min(cols, n), !b.wide(p.terms[j].w))
 				})
 			} else {
 				b.panels(p.terms[j].w, p.terms[j].order)
@@ -109,18 +109,22 @@ func (b *Backend) splitLast() {
 }
 
 // packRows is how many rows of the inner dimension a piece has.
-func packRows(order kernels.Order) int {
-	if order == kernels.NK {
-		return packLong
+func (b *Backend) packRows(order kernels.Order) int {
+	if b.packWide(order) {
+		return 2 * packShort
 	}
-	return 2 * packShort
+	return packLong
 }
+
+// packWide says whether pieces are wide instead of long: those of W (KN) in bfloat16, which computes so fast that looking up
+// a page of the file for every row of a piece would be seen.
+func (b *Backend) packWide(order kernels.Order) bool { return b.arith.BF16 && order == kernels.KN }
 
 // packColumns is how many columns a task has: few enough that all workers have work.
 func (b *Backend) packColumns(ps []product) int {
-	cols := packLong / 2
-	if ps[0].terms[0].order == kernels.NK {
-		cols = packShort
+	cols := packShort
+	if b.packWide(ps[0].terms[0].order) {
+		cols = packLong / 2
 	}
 	for cols > colNarrow {
 		tasks := 0
@@ -148,7 +152,7 @@ func (b *Backend) block(id, i int) {
 			continue
 		}
 		_, k := t.shape()
-		for k0, rows := 0, packRows(t.order); k0 < k; k0 += rows {
+		for k0, rows := 0, b.packRows(t.order); k0 < k; k0 += rows {
 			k1 := min(k0+rows, k)
 			w.panels.Reset(b.level, k1-k0, bl.n1-bl.n0, !b.wide(t.w))
 			t.w.packPart(&w.panels, bl.n0, k0, t.order)
