@@ -28,8 +28,9 @@ type TrainOptions struct {
 
 // TrainResult is a finished run.
 type TrainResult struct {
-	Dir   string // output_dir, which holds the adapter
-	Steps int
+	Dir      string   // output_dir, which holds the adapter
+	Steps    int      // that were made; early stopping may have left some out
+	Problems []string // what speaks against the result, each with advice; none: it looks healthy
 }
 
 // Train runs the recipe in the YAML file path ("" for none) with overrides "key=value". It returns when the run is
@@ -52,7 +53,11 @@ func Train(ctx context.Context, path string, o TrainOptions, overrides ...string
 	if err := j.Run(ctx); err != nil {
 		return nil, err
 	}
-	return &TrainResult{Dir: r.OutputDir, Steps: j.Steps.Len()}, nil
+	res := &TrainResult{Dir: r.OutputDir, Steps: j.Step()}
+	if ill := new(train.UnhealthyError); errors.As(j.Verdict(), &ill) {
+		res.Problems = ill.Problems
+	}
+	return res, nil
 }
 
 // Model is an open model, ready to answer.

@@ -10,12 +10,11 @@ import (
 	"time"
 
 	"cria/examples/huanhuan"
-	"cria/internal/chat"
 	"cria/internal/demomodel"
 	"cria/internal/disk"
-	"cria/internal/generate"
 	"cria/internal/hub"
 	"cria/internal/recipe"
+	"cria/internal/train"
 
 	"github.com/spf13/cobra"
 )
@@ -58,26 +57,24 @@ func runDemo(ctx context.Context, ui *ui, dir string, overrides []string) error 
 			}
 		}
 	}
-	r, err := recipe.Load(path, append([]string{"resume_from_checkpoint=true"}, overrides...))
+	r, err := recipe.Load(path, append([]string{"resume_from_checkpoint=true", "sample_prompts=你是谁？"}, overrides...))
 	if err != nil {
 		return err
 	}
-	const question = "你是谁？"
-	before, err := answer(ctx, r, "", question)
-	if err != nil {
-		return err
-	}
-	ui.note("%s %s\n%s %s\n", ui.paint("1", "asked:"), question, ui.paint("1", "before:"), printable(before))
-	if err := runTrain(ctx, ui, r, path); err != nil {
-		return err
-	}
-	after, err := answer(ctx, r, r.OutputDir, question)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(ui.out, "asked:  %s\nbefore: %s\nafter:  %s\n", question, printable(before), printable(after))
-	ui.note("\ntalk to it:   cria chat %s --adapter %s\ntrain again:  cria train %s output_dir=another learning_rate=5e-4", model, r.OutputDir, path)
-	return nil
+	return runTrain(ctx, ui, r, func(j *train.Job) error {
+		samples := j.Samples
+		if samples == nil && j.Unanswered == "" && r.SampleMaxNewTokens > 0 { // it was trained before
+			if samples, err = j.Answer(ctx); err != nil {
+				return err
+			}
+			ui.show("")
+		}
+		for _, s := range samples {
+			fmt.Fprintf(ui.out, "asked:  %s\nbefore: %s\nafter:  %s\n", printable(s.Prompt), printable(s.Before), printable(s.After))
+		}
+		ui.note("\ntalk to it:   cria chat %s --adapter %s\ntrain again:  cria train %s output_dir=another learning_rate=5e-4", model, r.OutputDir, path)
+		return nil
+	})
 }
 
 // demoName is the demo's model on both hubs.
@@ -133,29 +130,4 @@ func demoRecipe(model, dir string) []byte {
 		s = strings.Replace(s, old, new, 1)
 	}
 	return []byte(s)
-}
-
-// answer is the likeliest reply to a question, rendered as the recipe does.
-func answer(ctx context.Context, r *recipe.Recipe, adapter, question string) (string, error) {
-	c, err := generate.Load(generate.LoadOptions{Model: r.Model, Adapter: adapter, DType: r.ComputeDtype, Threads: r.Threads})
-	if err != nil {
-		return "", err
-	}
-	defer c.Close()
-	if err := c.UsePrompt(r); err != nil {
-		return "", err
-	}
-	prompt, err := c.Prompt(chat.Message{Role: "user", Content: question})
-	if err != nil {
-		return "", err
-	}
-	res, err := generate.NewSession(c.Model).Generate(ctx, prompt, generate.Options{MaxNewTokens: 64, EOS: c.EOS, Sampling: generate.Sampling{Greedy: true}}, nil)
-	if err != nil {
-		return "", err
-	}
-	stream, text := c.Tokenizer.NewStream(true), ""
-	for _, id := range res.IDs { // a character that the last token leaves unfinished is not shown
-		text += stream.Push(id)
-	}
-	return text, nil
 }

@@ -88,7 +88,7 @@ func newDoctor(ui *ui) *cobra.Command {
 		Example: "  cria doctor\n  cria doctor --json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usagef("cria doctor takes no arguments, got %s", args[0])
+				return usagef("cria doctor takes no arguments, got %s; cria doctor adapter DIR looks at an adapter", args[0])
 			}
 			ui.show("measuring ...")
 			d := diagnose()
@@ -101,6 +101,7 @@ func newDoctor(ui *ui) *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object instead of the text")
+	c.AddCommand(newDoctorAdapter(ui))
 	return c
 }
 

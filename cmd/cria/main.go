@@ -129,7 +129,8 @@ func newRoot(ui *ui) *cobra.Command {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usagef("%s; %s --help lists the flags", goParse.ReplaceAllString(err.Error(), ""), c.CommandPath())
 	})
-	root.AddCommand(newData(ui), newPlan(ui), newTrain(ui), newGenerate(ui), newChat(ui), newImport(ui), newMerge(ui), newExport(ui), newPull(ui), newInspect(ui), newTokenize(ui), newTemplate(ui), newDoctor(ui), newBench(ui), newDemo(ui))
+	root.AddCommand(newData(ui), newPlan(ui), newTrain(ui), newInit(ui), newGenerate(ui), newChat(ui), newImport(ui), newImportRecipe(ui), newMerge(ui), newVerify(ui), newExport(ui), newPull(ui), newInspect(ui), newTokenize(ui), newTemplate(ui), newDoctor(ui), newBench(ui), newDemo(ui))
+	addCompletions(root)
 	return root
 }
 

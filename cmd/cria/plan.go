@@ -30,7 +30,8 @@ type timeForecast struct {
 	Efficiency float64 `json:"efficiency"`  // assumed part of the peak
 	Mean       float64 `json:"mean_step"`   // seconds
 	Largest    float64 `json:"largest_step"`
-	Job        float64 `json:"job"`
+	Evaluation float64 `json:"evaluation"`        // of all rows, once; 0: there is none
+	Job        float64 `json:"job"`               // all steps and evaluations
 	Tokens     float64 `json:"tokens_per_second"` // of rows, shared or not
 }
 
@@ -45,7 +46,7 @@ func forecastTime(p *train.Plan) *timeForecast {
 		return nil
 	}
 	rate := f.PeakGFLOPS * 1e9 * f.Efficiency
-	f.Mean, f.Largest, f.Job = p.FLOP.Mean/rate, p.FLOP.Largest/rate, p.FLOP.Job/rate
+	f.Mean, f.Largest, f.Evaluation, f.Job = p.FLOP.Mean/rate, p.FLOP.Largest/rate, p.FLOP.Evaluation/rate, p.FLOP.Job/rate
 	f.Tokens = p.Tokens.Mean / f.Mean
 	return f
 }
@@ -116,8 +117,14 @@ func (r *planReport) text() string {
 	fmt.Fprintf(&s, "%-30s %10s  %s\n", "mapped files beside it", byteSize(m.Mapped), map[bool]string{false: "read once", true: "read in every pass"}[p.MapWeights])
 	s.WriteString("\n")
 	s.line("operations", "%s a step, %s in the largest, %s in all", flops(p.FLOP.Mean), flops(p.FLOP.Largest), flops(p.FLOP.Job))
+	if p.Evaluations > 0 {
+		s.line("evaluations", "%s of %s, %s each", thousands(p.Evaluations), plural(p.EvalRows, "row"), flops(p.FLOP.Evaluation))
+	}
 	if f := r.Forecast; f != nil {
 		s.line("time, about", "%s a step, %s for the largest, %s in all; %.0f tokens/s", duration(f.Mean), duration(f.Largest), duration(f.Job), f.Tokens)
+		if f.Evaluation > 0 {
+			s.line("", "%s an evaluation, %.0f%% of the whole for all", duration(f.Evaluation), 100*f.Evaluation*float64(p.Evaluations)/f.Job)
+		}
 		s.line("", "at %.0f%% of this machine's peak, %.0f GFLOP/s, with nothing else running", 100*f.Efficiency, f.PeakGFLOPS)
 	}
 	return s.String()

@@ -27,11 +27,11 @@ func newTrain(ui *ui) *cobra.Command {
 			"  cria train model=./SmolLM2-135M-Instruct dataset=rows.json template=prompt ...",
 		DisableFlagParsing: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r, path, err := loadRecipe(cmd, args)
+			r, _, err := loadRecipe(cmd, args)
 			if err != nil || r == nil {
 				return err
 			}
-			return runTrain(cmd.Context(), ui, r, path)
+			return runTrain(cmd.Context(), ui, r, nil)
 		},
 	}
 	return c
@@ -81,14 +81,15 @@ func recipeArgs(args []string) (path string, overrides []string, err error) {
 	return path, overrides, nil
 }
 
-// runTrain trains a recipe with its progress on the terminal.
-func runTrain(ctx context.Context, ui *ui, r *recipe.Recipe, path string) error {
+// runTrain trains a recipe with its progress on the terminal. then, if not nil, gets a run that has come to its end.
+func runTrain(ctx context.Context, ui *ui, r *recipe.Recipe, then func(*train.Job) error) error {
 	for _, n := range r.Notes {
 		ui.note("note: %s", n)
 	}
 	ui.answerStop("stopping after this step; press Ctrl-C again to stop at once and lose the work since the last checkpoint")
 	ui.show("reading the model and the data ...")
-	j, err := train.Prepare(ctx, r, train.Options{Find: ui.find(r), Info: func(s string) { ui.note("note: %s", oneScreen(s)) }, OnProgress: func(p train.Progress) { showProgress(ui, &p) }})
+	j, err := train.Prepare(ctx, r, train.Options{CPU: cpuName(), Find: ui.find(r), Info: func(s string) { ui.note("note: %s", oneScreen(s)) },
+		OnProgress: func(p train.Progress) { showProgress(ui, &p) }, OnAnswer: func(done, all int) { showAnswering(ui, r, done, all) }})
 	ui.show("")
 	if errors.Is(err, context.Canceled) {
 		ui.note("stopped before the first step; nothing was written")
@@ -115,8 +116,25 @@ func runTrain(ctx context.Context, ui *ui, r *recipe.Recipe, path string) error 
 		ui.note("the final adapter is that of the best checkpoint, %s (eval_loss %.4f)", dir, loss)
 	}
 	ui.note("done: %d steps in %s; the adapter is in %s", j.Step(), time.Since(start).Round(time.Second), r.OutputDir)
+	if j.Unanswered != "" {
+		ui.note("no answers of the model in the report: %s", j.Unanswered)
+	}
 	ui.note("how it went: %s", filepath.Join(r.OutputDir, train.ReportFile))
+	if then != nil {
+		if err := then(j); err != nil {
+			return err
+		}
+	}
 	return j.Verdict()
+}
+
+// showAnswering tells that a run is saved and now answers prompts.
+func showAnswering(ui *ui, r *recipe.Recipe, done, all int) {
+	if done == 0 {
+		ui.answerStop("stopping; the adapter is saved")
+		ui.note("trained and saved; answering %s before and after training for the report (Ctrl-C leaves that out) ...", plural(all/2, "prompt"))
+	}
+	ui.show(fmt.Sprintf("answer %d of %d", done+1, all))
 }
 
 // describe says what is about to be trained.

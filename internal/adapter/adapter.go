@@ -1,4 +1,5 @@
-// Package adapter reads, makes and writes LoRA adapters in the format of Hugging Face PEFT 0.11.1.
+// Package adapter reads, makes and writes LoRA adapters in the format of Hugging Face PEFT 0.11.1; it also reads those of newer
+// versions, and of mlx-lm, where they compute the same.
 //
 // LoRA (arXiv 2106.09685) adds to a frozen linear layer y = W x a product of two thin matrices:
 //
@@ -61,7 +62,7 @@ func New(c Config, m *llama.Config, seed uint64) (*Adapter, error) {
 	if err := c.checkUnused(m); err != nil {
 		return nil, err
 	}
-	if err := c.settlePatterns(modules); err != nil {
+	if err := c.settle(modules, m); err != nil {
 		return nil, err
 	}
 	g := torchrng.New(seed)

@@ -29,10 +29,12 @@ type Config struct {
 	TargetModules     Targets
 	LayersToTransform []int    // only these layers; empty: all. Not with a regular expression in TargetModules
 	LayersPattern     []string // the module list that LayersToTransform counts in; empty: any
+	ExcludeModules    Targets  // modules that TargetModules would select and that have no adapter; New and Load put it into TargetModules
 	RankPattern       Pattern  // r of the modules that a key matches
 	AlphaPattern      Pattern  // lora_alpha of the modules that a key matches
 
 	laterPEFT bool // read from a file of PEFT 0.14 or newer, whose patterns match by another rule
+	mlx       bool // read from MLX's files
 }
 
 // Targets says which modules get an adapter: a list of names or ends of names (q_proj, mlp.up_proj), or a regular expression
@@ -71,7 +73,6 @@ var refused = map[string]string{
 	"layer_replication":       "layers of the base model are repeated",
 	"trainable_token_indices": "embeddings of single tokens were trained beside the adapter",
 	"target_parameters":       "parameters outside linear layers were trained",
-	"exclude_modules":         "list the modules that are used in target_modules instead",
 	"alora_invocation_tokens": "activated LoRA adapts only a part of the tokens",
 	"arrow_config":            "Arrow routes between several adapters",
 	"kasa_config":             "KaSA changes the base weights",
@@ -80,7 +81,18 @@ var refused = map[string]string{
 	"megatron_config":         "Megatron's layers are not supported",
 }
 
-// ParseConfig reads an adapter_config.json of PEFT up to 0.20. Keys that are null, false or empty are ignored; a key that is
+// PEFTKeys are the keys that LoraConfig of PEFT 0.11.1 knows, which are those that Write writes. Versions before 0.14 fail at
+// any other key, later ones warn.
+var PEFTKeys = []string{"alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "fan_in_fan_out", "inference_mode",
+	"init_lora_weights", "layer_replication", "layers_pattern", "layers_to_transform", "loftq_config", "lora_alpha", "lora_dropout",
+	"megatron_config", "megatron_core", "modules_to_save", "peft_type", "r", "rank_pattern", "revision", "target_modules", "task_type",
+	"use_dora", "use_rslora"}
+
+// Changes says what a key of adapter_config.json, where it is set, makes an adapter compute that plain LoRA does not; "" for
+// other keys.
+func Changes(key string) string { return refused[key] }
+
+// ParseConfig reads an adapter_config.json of PEFT up to 0.20; MLX's is read with its tensors, by ReadConfig. Keys that are null, false or empty are ignored; a key that is
 // set and changes what the adapter computes is refused by name, and so are unknown keys.
 func ParseConfig(text []byte) (*Config, error) {
 	var keys map[string]json.RawMessage
@@ -98,7 +110,7 @@ func ParseConfig(text []byte) (*Config, error) {
 		"base_model_name_or_path": &c.BaseModelNameOrPath, "revision": &c.Revision, "task_type": &c.TaskType, "bias": &bias,
 		"r": &c.R, "lora_alpha": &c.LoraAlpha, "lora_dropout": &c.LoraDropout, "use_rslora": &c.UseRSLoRA,
 		"target_modules": &c.TargetModules, "layers_to_transform": (*intList)(&c.LayersToTransform),
-		"layers_pattern": (*stringList)(&c.LayersPattern), "rank_pattern": &c.RankPattern, "alpha_pattern": &c.AlphaPattern,
+		"layers_pattern": (*stringList)(&c.LayersPattern), "exclude_modules": &c.ExcludeModules, "rank_pattern": &c.RankPattern, "alpha_pattern": &c.AlphaPattern,
 		"init_lora_weights": &init,
 	}
 	var errs []error
@@ -111,7 +123,7 @@ func ParseConfig(text []byte) (*Config, error) {
 			if err := disk.Unmarshal(raw, field); err != nil {
 				errs = append(errs, fmt.Errorf("%s is %.60s: %w", key, raw, err))
 			}
-		case key == "peft_type", slices.Contains(ignored, key), isUnset(raw):
+		case key == "peft_type", slices.Contains(ignored, key), IsUnset(raw):
 		case refused[key] != "":
 			errs = append(errs, fmt.Errorf("%s is %.60s, which cria does not support: %s", key, raw, refused[key]))
 		default:
@@ -137,11 +149,8 @@ func checkType(keys map[string]json.RawMessage) error {
 		}
 		return nil
 	}
-	for _, key := range []string{"lora_parameters", "fine_tune_type", "lora_layers"} {
-		if _, ok := keys[key]; ok {
-			return fmt.Errorf("it was written by MLX (it has %s and no peft_type), whose adapters are other files with "+
-				"transposed matrices; convert it to PEFT's format first", key)
-		}
+	if WrittenByMLX(keys) {
+		return errors.New("it was written by MLX, and says which modules are adapted only together with its tensors")
 	}
 	return errors.New("it has no peft_type, so it is not the configuration of a PEFT adapter")
 }
@@ -279,8 +288,8 @@ func listOrOne[T any](raw []byte, list *[]T) error {
 
 func isNull(raw json.RawMessage) bool { return string(bytes.TrimSpace(raw)) == "null" }
 
-// isUnset reports a value that means that nobody asked for anything.
-func isUnset(raw json.RawMessage) bool {
+// IsUnset reports a value that means that nobody asked for anything.
+func IsUnset(raw json.RawMessage) bool {
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, raw); err != nil {
 		return false

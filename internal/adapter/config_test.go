@@ -40,7 +40,7 @@ func TestParseConfigRefuses(t *testing.T) {
 	for key, values := range map[string][]string{
 		"use_dora": {"true"}, "use_qalora": {"true"}, "use_bdlora": {`{"nblocks": 2}`}, "lora_bias": {"true"}, "fan_in_fan_out": {"true"},
 		"bias": {`"all"`, `"lora_only"`, "true"}, "modules_to_save": {`["lm_head"]`}, "layer_replication": {"[[0, 4], [2, 5]]"},
-		"trainable_token_indices": {"[1]", `{"embed_tokens": [1]}`}, "target_parameters": {`["mlp.experts"]`}, "exclude_modules": {`["k_proj"]`, `".*k_proj"`},
+		"trainable_token_indices": {"[1]", `{"embed_tokens": [1]}`}, "target_parameters": {`["mlp.experts"]`}, "exclude_modules": {"7", `".*(?=x)"`},
 		"alora_invocation_tokens": {"[128000]"}, "arrow_config": {"{\"top_k\": 3}"}, "kasa_config": {`{"r": 1}`}, "monteclora_config": {`{"a": 1}`},
 		"velora_config": {`{"a": 1}`}, "megatron_config": {`{"a": 1}`}, "brand_new_option": {"true", `"x"`, "1"},
 		"init_lora_weights": {`"pissa"`, `"pissa_niter_16"`, `"olora"`, `"loftq"`, `"corda"`, `"lora_ga"`, "1", "{}"},
@@ -52,7 +52,7 @@ func TestParseConfigRefuses(t *testing.T) {
 	} {
 		for _, v := range values {
 			c, err := ParseConfig(withKey(key, v))
-			if err == nil && key == "target_modules" {
+			if err == nil && (key == "target_modules" || key == "exclude_modules") {
 				_, err = c.matcher(c.TargetModules)
 			}
 			if err == nil || !strings.Contains(err.Error(), key) {

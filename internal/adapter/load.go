@@ -1,6 +1,7 @@
 package adapter
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,7 +21,6 @@ const (
 	TensorsName = "adapter_model.safetensors"
 
 	pickleName = "adapter_model.bin"
-	mlxName    = "adapters.safetensors"
 	maxConfig  = 8 << 20 // bytes of adapter_config.json
 )
 
@@ -37,7 +37,36 @@ func tensorName(module string, part int) string {
 	return tensorPrefix + module + "." + parts[part] + ".weight"
 }
 
-// ReadConfig reads dir/adapter_config.json. What it refuses see ParseConfig.
+// layout is how a program lays out the tensors of an adapter.
+type layout struct {
+	file       string
+	name       func(module string, part int) string
+	transposed bool // A is (in, r), B is (r, out)
+}
+
+// plain undoes what some tools do to the names of PEFT: they leave the adapter's name in, lora_A.default.weight, or the prefix
+// out.
+func (l layout) plain(name string) string {
+	if l.file != TensorsName {
+		return name
+	}
+	name = strings.Replace(name, ".default.weight", ".weight", 1)
+	if !strings.HasPrefix(name, tensorPrefix) {
+		name = tensorPrefix + name
+	}
+	return name
+}
+
+func (c *Config) layout() layout {
+	if !c.mlx {
+		return layout{file: TensorsName, name: tensorName}
+	}
+	return layout{file: MLXTensorsName, transposed: true, name: func(module string, part int) string {
+		return module + "." + strings.ToLower(parts[part])
+	}}
+}
+
+// ReadConfig reads dir/adapter_config.json, PEFT's or MLX's. What it refuses see ParseConfig and parseMLX.
 func ReadConfig(dir string) (*Config, error) {
 	path := filepath.Join(dir, ConfigName)
 	text, err := disk.ReadFile(path, maxConfig)
@@ -46,6 +75,10 @@ func ReadConfig(dir string) (*Config, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	var keys map[string]json.RawMessage
+	if disk.Unmarshal(text, &keys) == nil && WrittenByMLX(keys) {
+		return readMLX(dir, keys)
 	}
 	c, err := ParseConfig(text)
 	if err != nil {
@@ -56,8 +89,8 @@ func ReadConfig(dir string) (*Config, error) {
 
 // hint looks for what the user may have meant.
 func hint(dir string) string {
-	if exists(filepath.Join(dir, mlxName)) {
-		return " of PEFT but of MLX; convert it to PEFT's format first"
+	if exists(filepath.Join(dir, MLXTensorsName)) {
+		return fmt.Sprintf(": it holds MLX's %s without %s, which says its scale", MLXTensorsName, ConfigName)
 	}
 	found, _ := filepath.Glob(filepath.Join(dir, "checkpoint-*", ConfigName))
 	if len(found) > 0 {
@@ -71,7 +104,7 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// Load reads an adapter directory as PEFT 0.11.1 or newer writes it, for the model m. Tensors may be float32, bfloat16 or
+// Load reads an adapter directory as PEFT 0.11.1 or newer or mlx-lm writes it, for the model m. Tensors may be float32, bfloat16 or
 // float16; all become float32. Every tensor that the configuration asks for must be there with the shape that the model
 // gives, and no other.
 func Load(dir string, m *llama.Config) (*Adapter, error) {
@@ -83,10 +116,11 @@ func Load(dir string, m *llama.Config) (*Adapter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, ConfigName), err)
 	}
-	if err := c.settlePatterns(modules); err != nil {
+	if err := c.settle(modules, m); err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, ConfigName), err)
 	}
-	path := filepath.Join(dir, TensorsName)
+	layout := c.layout()
+	path := filepath.Join(dir, layout.file)
 	f, err := safetensors.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if exists(filepath.Join(dir, pickleName)) {
@@ -99,15 +133,21 @@ func Load(dir string, m *llama.Config) (*Adapter, error) {
 		return nil, err
 	}
 	defer f.Close()
+	c.mlx = false // from here on it is written as PEFT's
 	a := &Adapter{Config: *c, Modules: modules, BaseSHA256: f.Metadata()[baseKey]}
-	if err := a.readTensors(f, m); err != nil {
-		return nil, fmt.Errorf("%s: %w%s", path, err, c.madeFor())
+	if err := a.readTensors(f, layout, m); err != nil {
+		return nil, &TensorError{fmt.Errorf("%s: %w%s", path, err, c.madeFor())}
 	}
 	if err := a.checkFinite(); err != nil {
-		return nil, fmt.Errorf("%s: %w; the training run that wrote it failed", path, err)
+		return nil, &TensorError{fmt.Errorf("%s: %w; the training run that wrote it failed", path, err)}
 	}
 	return a, nil
 }
+
+// TensorError is Load's where it understands the configuration and the tensors do not go with it or with the model.
+type TensorError struct{ error }
+
+func (e *TensorError) Unwrap() error { return e.error }
 
 // madeFor says for which base model the adapter was made, if it says so itself.
 func (c *Config) madeFor() string {
@@ -118,17 +158,16 @@ func (c *Config) madeFor() string {
 }
 
 // readTensors fills A and B of every module.
-func (a *Adapter) readTensors(f *safetensors.File, m *llama.Config) error {
+func (a *Adapter) readTensors(f *safetensors.File, layout layout, m *llama.Config) error {
 	byName := map[string]safetensors.Tensor{}
 	expected := map[string]bool{}
 	for _, mod := range a.Modules {
-		expected[tensorName(mod.Name, 0)], expected[tensorName(mod.Name, 1)] = true, true
+		expected[layout.name(mod.Name, 0)], expected[layout.name(mod.Name, 1)] = true, true
 	}
 	var unknown []string
 	for _, name := range f.Names() {
 		t, _ := f.Tensor(name)
-		// Some tools leave the adapter's name in: lora_A.default.weight.
-		plain := strings.Replace(name, ".default.weight", ".weight", 1)
+		plain := layout.plain(name)
 		if _, twice := byName[plain]; twice {
 			return fmt.Errorf("tensors %s and %s are the same part of a module", plain, name)
 		}
@@ -142,18 +181,24 @@ func (a *Adapter) readTensors(f *safetensors.File, m *llama.Config) error {
 		mod := &a.Modules[i]
 		shapes := [2][]int{{mod.R, mod.In}, {mod.Out, mod.R}}
 		for part, to := range []*[]float32{&mod.A, &mod.B} {
-			name := tensorName(mod.Name, part)
+			if layout.transposed {
+				slices.Reverse(shapes[part])
+			}
+			name := layout.name(mod.Name, part)
 			t, ok := byName[name]
 			if !ok {
 				missing = append(missing, name)
 				continue
 			}
 			if !slices.Equal(t.Shape, shapes[part]) {
-				return fmt.Errorf("tensor %s has shape %v, want %v: %s", t.Name, t.Shape, shapes[part], why(t.Shape, shapes[part], part, mod))
+				return fmt.Errorf("tensor %s has shape %v, want %v: %s", t.Name, t.Shape, shapes[part], why(t.Shape, shapes[part], layout.rankAxis(part), mod))
 			}
 			v, err := t.Float32s()
 			if err != nil {
 				return err
+			}
+			if layout.transposed {
+				v = transpose(v, t.Shape[0], t.Shape[1])
 			}
 			*to = v
 		}
@@ -169,9 +214,16 @@ func (a *Adapter) readTensors(f *safetensors.File, m *llama.Config) error {
 	return nil
 }
 
+// rankAxis is where the rank is in the shape of a part: A is (r, in), B is (out, r).
+func (l layout) rankAxis(part int) int {
+	if l.transposed {
+		return 1 - part
+	}
+	return part
+}
+
 // why tells a wrong rank from a wrong model.
-func why(got, want []int, part int, mod *Module) string {
-	rank := part // A is (r, in), B is (out, r)
+func why(got, want []int, rank int, mod *Module) string {
 	if len(got) == 2 && got[1-rank] == want[1-rank] {
 		return fmt.Sprintf("its rank is %d, and %s gives the module r %d", got[rank], ConfigName, mod.R)
 	}

@@ -107,8 +107,27 @@ func (c *Config) inLayers() string {
 // anyLayer finds the layer's number where no layers_pattern is given.
 var anyLayer = regexp.MustCompile(`\A.*\.[^.]*\.(\d+)\.`)
 
-// matcher is peft.tuners.tuners_utils.check_target_module_exists of PEFT 0.11.1.
+// matcher is peft.tuners.tuners_utils.check_target_module_exists of PEFT 0.11.1, with the exclude_modules of PEFT 0.14.
 func (c *Config) matcher(t Targets) (func(name string) bool, error) {
+	target, err := c.targeted(t)
+	if err != nil {
+		return nil, err
+	}
+	excluded := func(name string) bool {
+		return slices.ContainsFunc(c.ExcludeModules.List, func(end string) bool { return name == end || strings.HasSuffix(name, "."+end) })
+	}
+	if expr := c.ExcludeModules.Expr; expr != "" {
+		re, err := compilePython(expr)
+		if err != nil {
+			return nil, fmt.Errorf("exclude_modules: %w", err)
+		}
+		excluded = re.full
+	}
+	return func(name string) bool { return target(name) && !excluded(name) }, nil
+}
+
+// targeted is matcher without exclude_modules.
+func (c *Config) targeted(t Targets) (func(name string) bool, error) {
 	if t.Expr != "" {
 		re, err := compilePython(t.Expr)
 		if err != nil {
@@ -264,6 +283,25 @@ func (c *Config) setRanks(modules []Module) error {
 		m.R, m.Alpha, m.Scale = int(r), alpha, c.scaling(alpha, int(r))
 	}
 	return nil
+}
+
+// settle makes the configuration mean the same to every reader. modules are those that it selects in the model m.
+func (c *Config) settle(modules []Module, m *llama.Config) error {
+	if len(c.ExcludeModules.List) > 0 || c.ExcludeModules.Expr != "" {
+		without := *c
+		without.ExcludeModules = Targets{}
+		if all, err := without.modules(m); err != nil || len(all) != len(modules) {
+			without.TargetModules, without.LayersToTransform, without.LayersPattern = Targets{}, nil, nil
+			for _, mod := range modules {
+				without.TargetModules.List = append(without.TargetModules.List, mod.Name)
+			}
+		}
+		*c = without
+	}
+	if c.mlx && len(c.LayersToTransform) == m.NumHiddenLayers {
+		c.LayersToTransform = nil
+	}
+	return c.settlePatterns(modules)
 }
 
 // settlePatterns makes the patterns mean the same to every reader. A saved file has its keys sorted, and the rules of PEFT

@@ -178,7 +178,7 @@ type Backend interface {
 	// Logits sets the first len(rows) rows of logits (·, V) to head(n(x[row])), rows counted from Pass.Rows.From.
 	Logits(p *Pass, logits, x Buffer, n Norm, head Weight, rows []int32)
 	// HeadLoss sets loss[0][Index] of every target (sorted by Row) to its negative log-likelihood and dx[Rows] to the
-	// gradient of the weighted sum; rows without target get zero. No (T, V) matrix is made.
+	// gradient of the weighted sum, unless dx is nil; rows without target get zero. No (T, V) matrix is made.
 	HeadLoss(p *Pass, dx, x Buffer, n Norm, head Weight, targets []Target, loss Buffer)
 
 	// SumSquares returns the sum of squares of each buffer, in float64.

@@ -14,7 +14,9 @@ func (p *Plain[F]) Logits(ps *Pass, logits, x Buffer, n Norm, head Weight, rows 
 }
 
 func (p *Plain[F]) HeadLoss(ps *Pass, dx, x Buffer, n Norm, head Weight, targets []Target, loss Buffer) {
-	p.Zero(dx, ps.Rows)
+	if dx != nil {
+		p.Zero(dx, ps.Rows)
+	}
 	w := p.weight(head)
 	l := p.Alloc(1, w.out)
 	for len(targets) > 0 {
@@ -34,14 +36,19 @@ func (p *Plain[F]) HeadLoss(ps *Pass, dx, x Buffer, n Norm, head Weight, targets
 			sum += F(math.Exp(float64(v - top)))
 		}
 		lse := top + F(math.Log(float64(sum)))
-		for _, t := range targets[:m] {
+		here := targets[:m]
+		targets = targets[m:]
+		for _, t := range here {
 			p.buf(loss).d[t.Index] = lse - lr[t.Token]
 			weight += F(t.Weight)
+		}
+		if dx == nil {
+			continue
 		}
 		for o := range lr {
 			lr[o] = weight * F(math.Exp(float64(lr[o]-lse)))
 		}
-		for _, t := range targets[:m] {
+		for _, t := range here {
 			lr[t.Token] -= F(t.Weight)
 		}
 		dn := make([]F, w.in)
@@ -50,7 +57,6 @@ func (p *Plain[F]) HeadLoss(ps *Pass, dx, x Buffer, n Norm, head Weight, targets
 		}
 		i := ps.Rows.From + int(row)
 		p.normBackward(p.buf(dx).row(i), dn, p.buf(x).row(i), n)
-		targets = targets[m:]
 	}
 }
 

@@ -26,6 +26,8 @@ var ErrLocked = errors.New("locked by another process")
 type FS interface {
 	// Create makes a new file for writing; it fails with fs.ErrExist if the name is taken.
 	Create(name string) (File, error)
+	// Append opens an existing file for writing behind its end.
+	Append(name string) (File, error)
 	// Open opens a file for reading.
 	Open(name string) (File, error)
 	// Mkdir makes a directory; it fails with fs.ErrExist if the name is taken.
@@ -62,6 +64,10 @@ var _ FS = OS{}
 
 func (OS) Create(name string) (File, error) {
 	return file(os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666))
+}
+
+func (OS) Append(name string) (File, error) {
+	return file(os.OpenFile(name, os.O_APPEND|os.O_WRONLY, 0))
 }
 
 func (OS) Open(name string) (File, error) { return file(os.Open(name)) }

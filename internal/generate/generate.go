@@ -42,6 +42,12 @@ type Session struct {
 // NewSession starts an empty text.
 func NewSession(m *llama.Model) *Session { return &Session{m: m, cache: m.NewCache(prefillChunk)} }
 
+// Reset forgets the text, as is needed when the model has changed. Its memory stays.
+func (s *Session) Reset() {
+	s.cache.Truncate(0)
+	s.ids = s.ids[:0]
+}
+
 // ContextError says that a prompt and its reply do not fit into the model's context window.
 type ContextError struct{ Prompt, Max int }
 

@@ -64,17 +64,7 @@ func OpenPrompts(model, adapterDir string) (*Chat, *llama.Config, *adapter.Adapt
 		return fail(err)
 	}
 	c.messages, c.noTemplate = chat.New(c.Tokenizer)
-	for _, id := range c.Defaults.EOSTokenID {
-		c.EOS = append(c.EOS, int32(id))
-	}
-	if len(c.EOS) == 0 {
-		for _, id := range cfg.EOSTokenID {
-			c.EOS = append(c.EOS, int32(id))
-		}
-	}
-	if id, ok := c.Tokenizer.EOS(); ok && len(c.EOS) == 0 {
-		c.EOS = []int32{id}
-	}
+	c.EOS = EOS(c.Defaults, cfg, c.Tokenizer)
 	if adapterDir == "" {
 		return c, cfg, nil, nil
 	}
@@ -86,6 +76,22 @@ func OpenPrompts(model, adapterDir string) (*Chat, *llama.Config, *adapter.Adapt
 		return fail(err)
 	}
 	return c, cfg, ad, nil
+}
+
+// EOS are the ids that end a reply: generation_config.json's, else config.json's, else the tokenizer's.
+func EOS(defaults *llama.GenerationConfig, cfg *llama.Config, tok *tokenizer.Tokenizer) (out []int32) {
+	for _, ids := range [][]int{defaults.EOSTokenID, cfg.EOSTokenID} {
+		for _, id := range ids {
+			out = append(out, int32(id))
+		}
+		if len(out) > 0 {
+			return out
+		}
+	}
+	if id, ok := tok.EOS(); ok {
+		out = append(out, id)
+	}
+	return out
 }
 
 // Load opens a model directory and an adapter.

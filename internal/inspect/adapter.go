@@ -15,7 +15,7 @@ import (
 	"cria/internal/safetensors"
 )
 
-// Adapter is a directory in PEFT's layout.
+// Adapter is a directory in PEFT's or MLX's layout.
 type Adapter struct {
 	BaseModel   string `json:"base_model_name_or_path"`
 	BaseSHA256  string `json:"base_sha256"`  // of the weights that it was trained on, where cria recorded it
@@ -90,7 +90,12 @@ func pattern(p adapter.Pattern) map[string]float64 {
 
 // tensors counts, and tests that every lora_A has its lora_B.
 func (a *Adapter) tensors(dir string) error {
-	f, err := safetensors.Open(filepath.Join(dir, adapter.TensorsName))
+	file, partA, partB, rank := adapter.TensorsName, ".lora_A.", ".lora_B.", 0
+	if !exists(filepath.Join(dir, file)) && exists(filepath.Join(dir, adapter.MLXTensorsName)) {
+		file, partA, partB, rank = adapter.MLXTensorsName, ".lora_a", ".lora_b", 1
+	}
+	file = filepath.Join(dir, file)
+	f, err := safetensors.Open(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && exists(filepath.Join(dir, "adapter_model.bin")):
 		return errors.New("adapter_model.bin is a pickle file, which can run code when it is read, so cria does not read it; save the adapter with safe_serialization=True")
@@ -104,33 +109,27 @@ func (a *Adapter) tensors(dir string) error {
 		a.Parameters += int64(t.NumElements())
 		a.Bytes += int64(len(t.Data))
 		a.DTypes[string(t.DType)]++
-		twin := strings.Replace(name, ".lora_A.", ".lora_B.", 1)
+		twin := strings.Replace(name, partA, partB, 1)
 		if twin == name {
-			twin = strings.Replace(name, ".lora_B.", ".lora_A.", 1)
+			twin = strings.Replace(name, partB, partA, 1)
 		} else {
 			a.Modules++
 		}
 		b, ok := f.Tensor(twin)
 		switch {
 		case twin == name:
-			return fmt.Errorf("%s: tensor %s is neither a lora_A nor a lora_B", filepath.Join(dir, adapter.TensorsName), name)
+			return fmt.Errorf("%s: tensor %s is neither a lora_A nor a lora_B", file, name)
 		case !ok:
-			return fmt.Errorf("%s: tensor %s has no %s", filepath.Join(dir, adapter.TensorsName), name, twin)
-		case strings.Contains(name, ".lora_A.") && (len(t.Shape) != 2 || len(b.Shape) != 2 || t.Shape[0] != b.Shape[1]):
-			return fmt.Errorf("%s: %s %v and %s %v do not fit together", filepath.Join(dir, adapter.TensorsName), name, t.Shape, twin, b.Shape)
+			return fmt.Errorf("%s: tensor %s has no %s", file, name, twin)
+		case strings.Contains(name, partA) && (len(t.Shape) != 2 || len(b.Shape) != 2 || t.Shape[rank] != b.Shape[1-rank]):
+			return fmt.Errorf("%s: %s %v and %s %v do not fit together", file, name, t.Shape, twin, b.Shape)
 		}
 	}
 	if a.Modules == 0 {
-		return fmt.Errorf("%s has no tensors", filepath.Join(dir, adapter.TensorsName))
+		return fmt.Errorf("%s has no tensors", file)
 	}
 	return nil
 }
-
-// peftKeys are the keys that LoraConfig of peft 0.11.1 knows. Versions before 0.14 fail at any other key, later ones warn.
-var peftKeys = []string{"alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "fan_in_fan_out", "inference_mode",
-	"init_lora_weights", "layer_replication", "layers_pattern", "layers_to_transform", "loftq_config", "lora_alpha", "lora_dropout",
-	"megatron_config", "megatron_core", "modules_to_save", "peft_type", "r", "rank_pattern", "revision", "target_modules", "task_type",
-	"use_dora", "use_rslora"}
 
 // versions says which peft versions read the configuration in dir.
 func versions(dir string) string {
@@ -138,8 +137,11 @@ func versions(dir string) string {
 	if readJSON(filepath.Join(dir, adapter.ConfigName), &keys) != nil {
 		return ""
 	}
+	if adapter.WrittenByMLX(keys) {
+		return "only after cria doctor adapter --fix, it is MLX's"
+	}
 	for key := range keys {
-		if !slices.Contains(peftKeys, key) {
+		if !slices.Contains(adapter.PEFTKeys, key) {
 			return "0.14 and newer"
 		}
 	}

@@ -98,18 +98,18 @@ func TestKinds(t *testing.T) {
 	}
 }
 
-// The keys that peft 0.11.1 wrote into the golden file are those in peftKeys.
+// The keys that peft 0.11.1 wrote into the golden file are those in adapter.PEFTKeys.
 func TestPEFTKeys(t *testing.T) {
 	var keys map[string]any
 	if err := readJSON(golden+"tiny/adapter/"+adapter.ConfigName, &keys); err != nil {
 		t.Fatal(err)
 	}
-	if len(keys) != len(peftKeys) {
-		t.Errorf("%d keys, want %d", len(keys), len(peftKeys))
+	if len(keys) != len(adapter.PEFTKeys) {
+		t.Errorf("%d keys, want %d", len(keys), len(adapter.PEFTKeys))
 	}
 	for k := range keys {
-		if !slices.Contains(peftKeys, k) {
-			t.Errorf("%s is not in peftKeys", k)
+		if !slices.Contains(adapter.PEFTKeys, k) {
+			t.Errorf("%s is not in adapter.PEFTKeys", k)
 		}
 	}
 }

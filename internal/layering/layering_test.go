@@ -27,7 +27,7 @@ var layers = [][]string{
 	{"compute/cpu", "pack"},
 	{"llama"},
 	{"adapter", "chat", "convert", "data", "demomodel", "recipe"},
-	{"export", "generate", "inspect", "proof", "report", "server", "train"},
+	{"compat", "export", "foreign", "generate", "inspect", "proof", "report", "server", "starter", "train"},
 	{"bench"},
 	{""}, // the root package
 	{"cmd/cria"},

@@ -47,16 +47,16 @@ func (m *Model) attentionBackward(s *State, p *compute.Pass, i int) {
 
 // lastLayer computes what forwardKV left of the last layer, the loss, and the way back to dX and dAttn.
 func (m *Model) lastLayer(s *State, p *compute.Pass, targets []compute.Target, loss compute.Buffer) {
-	if m.lastForward(s, p, targets, loss) {
+	if m.lastForward(s, p, targets, s.dX, loss) {
 		m.outBackward(s, &s.tail.pass, len(m.Layers)-1, s.dQ)
 	}
 	m.be.Spread(p, s.dX, s.tail.rows)
 	m.be.Spread(p, s.dAttn, s.tail.rows)
 }
 
-// lastForward is lastLayer up to the loss and its gradient, and says whether there are targets. All but attention works on
+// lastForward is lastLayer up to the loss and its gradient, dX unless that is nil, and says whether there are targets. All but attention works on
 // the rows that have targets, moved together at the beginning of the pass's rows: other rows have no gradient.
-func (m *Model) lastForward(s *State, p *compute.Pass, targets []compute.Target, loss compute.Buffer) bool {
+func (m *Model) lastForward(s *State, p *compute.Pass, targets []compute.Target, dX, loss compute.Buffer) bool {
 	i := len(m.Layers) - 1
 	be, l, a, attn := m.be, &m.Layers[i], &s.Layers[i], s.dQ // dQ is free until AttentionBackward
 	_, _, _, o, gate, up, down := l.projs(a)
@@ -73,7 +73,7 @@ func (m *Model) lastForward(s *State, p *compute.Pass, targets []compute.Target,
 	be.OutForward(&t.pass, o, attn, s.X)
 	be.GateUpForward(&t.pass, a.H, l.PostNorm, gate, up)
 	be.DownForward(&t.pass, down, a.Gate, a.Up, a.H)
-	be.HeadLoss(&t.pass, s.dX, s.X, m.Norm, m.Head, t.targets, loss)
+	be.HeadLoss(&t.pass, dX, s.X, m.Norm, m.Head, t.targets, loss)
 	return true
 }
 

@@ -32,7 +32,7 @@ func (m *Model) Evaluate(s *State, runs []pack.Run, loss compute.Buffer) {
 			m.forwardKV(s, &r.Pass, r.IDs)
 		}
 		if r.Phase&pack.Backward != 0 {
-			m.lastForward(s, &r.Pass, r.Targets, loss)
+			m.lastForward(s, &r.Pass, r.Targets, nil, loss)
 		}
 	}
 }

@@ -203,6 +203,12 @@ var table = []Key{
 	{Name: "report_to", Section: sectionLog, Reference: trainingArguments,
 		Meaning: "Logs in output_dir: `jsonl` writes LLaMA-Factory's trainer_log.jsonl, `csv` log.csv, `tensorboard` an event file in runs; `none`",
 		value:   func(r *Recipe) value { return choices{&r.ReportTo, reports} }},
+	{Name: "sample_prompts", Section: sectionLog, optional: true,
+		Meaning: "Instructions that the model answers before and after training, for report.html; without it the prompts of up to three rows, of the evaluation's if there is one, else of the training data's",
+		value:   func(r *Recipe) value { return texts{&r.SamplePrompts, "a text or a list of texts"} }},
+	{Name: "sample_max_new_tokens", Section: sectionLog,
+		Meaning: "Most tokens of such an answer; 0 makes none",
+		value:   func(r *Recipe) value { return integer{&r.SampleMaxNewTokens, 0, math.MaxInt32} }},
 
 	{Name: "compute_dtype", Section: sectionEngine,
 		Meaning: "Type of the numbers that enter matrix products; `auto` takes the faster one",

@@ -61,6 +61,9 @@ type Recipe struct {
 	EvalSteps      Interval // 0: not given
 	ReportTo       []string // out of jsonl, csv, tensorboard, or none alone
 
+	SamplePrompts      []string // nil: of the data
+	SampleMaxNewTokens int      // 0: no answers
+
 	LoadBestModelAtEnd     bool
 	EarlyStoppingPatience  int // evaluations; 0: the run goes to its end
 	EarlyStoppingThreshold float64
@@ -189,6 +192,8 @@ func defaults() *Recipe {
 		LoggingSteps: 500,
 		SaveSteps:    500,
 		ReportTo:     []string{"jsonl"},
+
+		SampleMaxNewTokens: 64,
 
 		ComputeDtype:          "auto",
 		AdapterDtype:          "float32",

@@ -19,17 +19,21 @@ type series struct {
 // chart is a picture of lines over steps.
 type chart struct {
 	label string
+	small bool
 	zero  bool // the axis of y begins at 0
 	lines []series
 }
 
 // Sizes of a picture, in its units.
 const (
-	width, height = 760, 300
-	left, bottom  = 62, 40
-	top, right    = 30, 18
-	mostPoints    = 1500 // of a line
-	mostDots      = 60   // lines with more points have no dots
+	wideWidth, wideHeight   = 760, 300
+	smallWidth, smallHeight = 400, 210
+
+	left, bottom = 62, 40
+	top, right   = 30, 18
+
+	mostPoints = 1500 // of a line
+	mostDots   = 60   // lines with more points have no dots
 )
 
 // pictureStyle is for a picture that stands alone.
@@ -54,6 +58,10 @@ func (c *chart) any() bool {
 
 // svg draws the chart; style is put into it. All text is escaped.
 func (c *chart) svg(style string) string {
+	width, height, class := wideWidth, wideHeight, "wide"
+	if c.small {
+		width, height, class = smallWidth, smallHeight, "small"
+	}
 	x0, x1, y0, y1 := math.Inf(1), math.Inf(-1), math.Inf(1), math.Inf(-1)
 	for _, s := range c.lines {
 		for _, p := range s.points {
@@ -71,20 +79,26 @@ func (c *chart) svg(style string) string {
 	}
 	yt := ticks(y0, y1, 5)
 	y0, y1 = min(y0, yt[0]), max(y1, yt[len(yt)-1])
-	px := func(x float64) string { return coordinate(left + (x-x0)/(x1-x0)*(width-left-right)) }
-	py := func(y float64) string { return coordinate(height - bottom - (y-y0)/(y1-y0)*(height-top-bottom)) }
+	px := func(x float64) string { return coordinate(left + (x-x0)/(x1-x0)*float64(width-left-right)) }
+	py := func(y float64) string {
+		return coordinate(float64(height-bottom) - (y-y0)/(y1-y0)*float64(height-top-bottom))
+	}
 
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" role="img" aria-label="%s">`+"\n%s", width, height, html.EscapeString(c.label), style)
+	size := ""
+	if style != "" {
+		size = fmt.Sprintf(` width="%d" height="%d"`, width, height)
+	}
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" class="%s" viewBox="0 0 %d %d"%s role="img" aria-label="%s">`+"\n%s", class, width, height, size, html.EscapeString(c.label), style)
 	for _, y := range yt {
 		fmt.Fprintf(&b, `<line class="grid" x1="%d" x2="%d" y1="%s" y2="%s"/><text x="%d" y="%s" dy=".35em" text-anchor="end">%s</text>`+"\n", left, width-right, py(y), py(y), left-8, py(y), tick(y))
 	}
-	for _, x := range ticks(x0, x1, 8) {
+	for _, x := range ticks(x0, x1, width/95) {
 		if x == math.Trunc(x) && x >= x0 && x <= x1 {
 			fmt.Fprintf(&b, `<text x="%s" y="%d" text-anchor="middle">%s</text>`+"\n", px(x), height-bottom+18, tick(x))
 		}
 	}
-	fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="end">step</text>`+"\n", width-right, height-6)
+	fmt.Fprintf(&b, `<text class="unit" x="%d" y="%d" text-anchor="end">step</text>`+"\n", width-right, height-6)
 	at := left
 	for _, s := range c.lines {
 		if len(s.points) == 0 {
@@ -92,7 +106,7 @@ func (c *chart) svg(style string) string {
 		}
 		if len(c.lines) > 1 {
 			fmt.Fprintf(&b, `<path class="%s" d="M%d 14h18"/><text x="%d" y="18">%s</text>`+"\n", s.class, at, at+24, html.EscapeString(s.name))
-			at += 40 + 8*len(s.name)
+			at += 44 + 11*len(s.name)
 		}
 		d := make([]string, 0, mostPoints)
 		for _, p := range thin(s.points) {

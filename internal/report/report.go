@@ -24,6 +24,7 @@ type Run struct {
 	Facts    [][2]string // name and value: machine, versions, data
 	Recipe   string      // resolved
 	Samples  []Sample
+	About    string // where the prompts of Samples come from and how they were answered, or why there are none; "": nothing is said
 }
 
 // Point is a log entry. What it does not have is nil.
@@ -33,8 +34,8 @@ type Point struct {
 	Loss, GradNorm, LearningRate, EvalLoss, EvalPerplexity *float64
 }
 
-// Sample is the answer to a prompt without and with the adapter.
-type Sample struct{ Prompt, Before, After string }
+// Sample is the answer to a prompt without and with the adapter, and the one that the data have, if they have one.
+type Sample struct{ Prompt, Before, After, Want string }
 
 //go:embed page.html
 var pageHTML string
@@ -104,7 +105,14 @@ func (r *Run) HTML() ([]byte, error) {
 			v.Figures = append(v.Figures, figure{f.name, f.note, template.HTML(c.svg(""))}) // svg escapes what it is given
 		}
 	}
-	v.Last = r.Points[max(0, len(r.Points)-lastRows):]
+	for _, p := range r.Points { // an evaluation stands in the line of its step
+		if n := len(v.Last); n > 0 && v.Last[n-1].Step == p.Step && v.Last[n-1].EvalLoss == nil && p.Loss == nil {
+			v.Last[n-1].EvalLoss, v.Last[n-1].EvalPerplexity = p.EvalLoss, p.EvalPerplexity
+		} else {
+			v.Last = append(v.Last, p)
+		}
+	}
+	v.Last = v.Last[max(0, len(v.Last)-lastRows):]
 	var b bytes.Buffer
 	if err := page.Execute(&b, v); err != nil {
 		return nil, err
@@ -147,7 +155,7 @@ func (r *Run) figures() []namedChart {
 		lines = append(lines, series{"evaluation", "eval", eval})
 	}
 	one := func(name string, f func(*Point) *float64) *chart {
-		return &chart{label: name, zero: true, lines: []series{{name, "line", pick(f)}}}
+		return &chart{label: name, small: true, zero: true, lines: []series{{name, "line", pick(f)}}}
 	}
 	return []namedChart{
 		{"Loss", "mean of the trained tokens, over steps", &chart{label: "loss over steps", lines: lines}},

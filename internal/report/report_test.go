@@ -14,7 +14,7 @@ import (
 
 func sample(n int) *Run {
 	r := &Run{Title: "<script>alert(1)</script>", Output: "out\u202e", Recipe: "model: <b>\n", Cards: [][2]string{{"1.5", "loss"}}, Facts: [][2]string{{"machine", "a & b"}},
-		Samples: []Sample{{"<i>who", "before\nthis", "after"}}, Problems: []string{"the loss <did not> fall"}}
+		About: "<i>", Samples: []Sample{{"<i>who", "before\nthis", "after", "<i>"}}, Problems: []string{"the loss <did not> fall"}}
 	for i := range n {
 		loss, norm, rate := 3+1/float64(i+1), 0.5, 1e-4*float64(n-i)
 		p := Point{Step: i + 1, Epoch: float64(i) / 10, Loss: &loss, GradNorm: &norm, LearningRate: &rate}
@@ -73,7 +73,7 @@ func TestSVG(t *testing.T) {
 			var x, y float64
 			fmt.Sscan(m[1], &x)
 			fmt.Sscan(m[2], &y)
-			if x < left-1 || x > width-right+1 || y < top-17 || y > height-bottom+1 {
+			if x < left-1 || x > wideWidth-right+1 || y < top-17 || y > wideHeight-bottom+1 {
 				t.Fatalf("point %v %v", x, y)
 			}
 		}

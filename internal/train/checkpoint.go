@@ -26,6 +26,7 @@ import (
 // trainer_state.json, the tokenizer's files):
 //
 //	recipe.yaml             the resolved recipe
+//	run.json                what the run is made of (RunRecord)
 //	optimizer.safetensors   AdamW's moments, exp_avg.<tensor> and exp_avg_sq.<tensor>, float32
 //	cria_state.json         runState
 //	MANIFEST.json           size and SHA-256 of every file (package disk)
@@ -173,6 +174,13 @@ func (l *Loop) writeAdapter(w *disk.DirWriter, epoch float64) error {
 	}
 	if err := writeFile(w, recipeFile, l.Recipe); err != nil {
 		return err
+	}
+	if l.Record != nil {
+		rec := l.Record()
+		rec.Step = l.step
+		if err := writeJSON(w, RunFile, rec); err != nil {
+			return err
+		}
 	}
 	return writeJSON(w, trainerStateFile, l.trainerState(epoch))
 }

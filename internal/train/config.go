@@ -51,9 +51,13 @@ type Config struct {
 	Recipe         []byte            // resolved, written beside every adapter
 	TokenizerFiles []string          // copied beside every adapter
 	Identity       func() map[string]string
-	BaseHash       func() string // of the frozen weights; nil: not recorded
+	BaseHash       func() string    // of the frozen weights; nil: not recorded
+	Record         func() RunRecord // what the run is made of; nil: not recorded
 
 	OnProgress func(Progress)
+
+	prompts      []prompt // that are answered after training
+	maxNewTokens int      // of an answer
 }
 
 // pack turns a step of the plan into its trie.

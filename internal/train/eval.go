@@ -145,6 +145,7 @@ func (l *Loop) evaluate(ctx context.Context) (*Record, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.aside += time.Since(start)
 	spent := time.Since(start).Seconds()
 	speed := math.Round(float64(l.Eval.Len())/spent*1000) / 1000
 	spent, perplexity := round4(spent), math.Exp(loss)

@@ -18,7 +18,7 @@ import (
 // rows, whose hash is compared.
 var free = []string{"model", "source", "dataset", "format", "columns", "max_samples", "template", "train_on", "system", "prompt_template", "response_template", "append_pad_token", "max_length", "too_long", "max_cut_share", "allow",
 	"adapter", "output_dir", "resume_from_checkpoint", "logging_steps", "save_steps", "save_total_limit", "eval_dataset", "eval_fraction", "eval_steps", "per_device_eval_batch_size",
-	"load_best_model_at_end", "metric_for_best_model", "greater_is_better", "early_stopping_patience", "early_stopping_threshold", "report_to",
+	"load_best_model_at_end", "metric_for_best_model", "greater_is_better", "early_stopping_patience", "early_stopping_threshold", "report_to", "sample_prompts", "sample_max_new_tokens",
 	"compute_dtype", "gradient_checkpointing", "max_memory", "threads", "device"}
 
 // identity is what makes a run the same run.

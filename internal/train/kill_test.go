@@ -36,6 +36,11 @@ func (d dyingFS) Create(name string) (disk.File, error) {
 	f, err := d.OS.Create(name)
 	return dyingFile{f, d}, err
 }
+func (d dyingFS) Append(name string) (disk.File, error) {
+	d.step()
+	f, err := d.OS.Append(name)
+	return dyingFile{f, d}, err
+}
 func (d dyingFS) Mkdir(name string) error      { d.step(); return d.OS.Mkdir(name) }
 func (d dyingFS) Rename(from, to string) error { d.step(); return d.OS.Rename(from, to) }
 func (d dyingFS) Remove(name string) error     { d.step(); return d.OS.Remove(name) }

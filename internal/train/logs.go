@@ -65,15 +65,23 @@ func (l *Loop) openLogs() error {
 		r := &reporter{path: filepath.Join(l.OutputDir, f.name), encode: f.encode}
 		l.reporters = append(l.reporters, r)
 		old, err := readAll(l.FS, r.path)
+		if err == nil { // in one step: a crash leaves the old file or the new one
+			err = disk.PublishFile(l.FS, r.path, append(f.header(), f.keep(old, l.step)...))
+		}
 		if err == nil {
-			if err = l.FS.Remove(r.path); err == nil || errors.Is(err, fs.ErrNotExist) {
-				r.file, err = l.FS.Create(r.path)
-			}
+			r.file, err = l.FS.Append(r.path)
 		}
 		if err != nil {
 			return l.logError(r, err)
 		}
-		if _, err := r.file.Write(append(f.header(), f.keep(old, l.step)...)); err != nil {
+	}
+	return nil
+}
+
+// syncLogs makes the log files as durable as the checkpoint that is written next.
+func (l *Loop) syncLogs() error {
+	for _, r := range l.reporters {
+		if err := r.file.Sync(); err != nil {
 			return l.logError(r, err)
 		}
 	}
@@ -99,7 +107,7 @@ func (l *Loop) report(rec *Record) error {
 	}
 	spent, done := time.Since(l.started), max(1, l.step-l.fromStep)
 	e := &entry{Record: rec, total: l.Steps.Len(), elapsed: spent, left: spent / time.Duration(done) * time.Duration(l.Steps.Len()-l.step),
-		tokens: l.seen, tokensPerSecond: float64(l.tokens) / spent.Seconds()}
+		tokens: l.seen, tokensPerSecond: l.speed(spent)}
 	for _, r := range l.reporters {
 		if _, err := r.file.Write(r.encode(e)); err != nil {
 			return l.logError(r, err)
@@ -198,6 +206,9 @@ func keepLines(stepOf func(line []byte) (int, bool)) func([]byte, int) []byte {
 func (l *Loop) eventFile() (string, error) {
 	const dir, prefix = "runs", "events.out.tfevents."
 	if err := disk.MkdirAll(l.FS, filepath.Join(l.OutputDir, dir)); err != nil {
+		return "", err
+	}
+	if err := disk.CleanTemps(l.FS, filepath.Join(l.OutputDir, dir)); err != nil { // TensorBoard would read them
 		return "", err
 	}
 	entries, err := l.FS.ReadDir(filepath.Join(l.OutputDir, dir))

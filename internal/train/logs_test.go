@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -13,6 +14,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"cria/internal/disk"
+	"cria/internal/disk/faultfs"
 )
 
 // A run that is resumed, and one that is resumed from further back, have every line of the logs once and in order.
@@ -115,6 +119,64 @@ func TestLogs(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("finished")
+}
+
+// Whenever power is lost while the logs of a resumed run are opened, what was logged up to its checkpoint stays.
+func TestLogsSurvivePowerLoss(t *testing.T) {
+	f := faultfs.New()
+	loop := func(f disk.FS) *Loop {
+		return &Loop{Config: Config{FS: f, OutputDir: "out", ReportTo: []string{"jsonl", "csv", "tensorboard"}}, step: 3}
+	}
+	if err := disk.MkdirAll(f, "out"); err != nil {
+		t.Fatal(err)
+	}
+	l := loop(f)
+	if err := l.openLogs(); err != nil {
+		t.Fatal(err)
+	}
+	var paths []string
+	var want [][]byte
+	for _, r := range l.reporters {
+		for step := 1; step <= 5; step++ {
+			loss := float64(step)
+			r.file.Write(r.encode(&entry{Record: &Record{Loss: &loss, Step: step}, total: 5}))
+		}
+		paths = append(paths, r.path)
+	}
+	if err := errors.Join(l.syncLogs(), l.closeLogs()); err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range l.ReportTo {
+		b, err := readAll(f, paths[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, logFormats[name].keep(b, 3))
+		if len(want[i]) == 0 || len(want[i]) >= len(b) {
+			t.Fatalf("%s: %d of %d bytes are kept", name, len(want[i]), len(b))
+		}
+	}
+	states := 0
+	f.After = func(op int, what string) {
+		for _, loss := range faultfs.Losses {
+			states++
+			c := f.Crash(loss, uint64(op))
+			for i, name := range l.ReportTo {
+				b, err := readAll(c, paths[i])
+				if got := logFormats[name].keep(b, 3); err != nil || !bytes.Equal(got, want[i]) {
+					t.Fatalf("%s after %s, %v: %d bytes are left of %d, %v", name, what, loss, len(got), len(want[i]), err)
+				}
+			}
+			again := loop(c)
+			if err := again.openLogs(); err != nil || len(again.reporters) != 3 || again.reporters[2].path != paths[2] {
+				t.Fatalf("after %s, %v: %v, %+v", what, loss, err, again.reporters)
+			}
+		}
+	}
+	if err := loop(f).openLogs(); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d states", states)
 }
 
 type tfEvent struct {

@@ -37,6 +37,7 @@ type Loop struct {
 	patience int     // evaluations since the best one
 
 	started   time.Time
+	aside     time.Duration // of the time since then, what evaluation took
 	fromStep  int
 	tokens    int // trained by this process
 	seen      int // trained by the whole run
@@ -55,7 +56,7 @@ type Progress struct {
 	Loss            float64 // of this step
 	GradNorm        float64
 	LearningRate    float64
-	TokensPerSecond float64       // real tokens, shared or not, since the start of this process
+	TokensPerSecond float64       // real tokens, shared or not, since the start of this process, without evaluation
 	Left            time.Duration // estimated
 	Record          *Record       // the log line, on every logging_steps-th step
 	Eval            *Record       // the evaluation, where one was made
@@ -81,7 +82,7 @@ func (e *NonFiniteError) Error() string {
 // Run trains until the last step, or until evaluation ends it, or until ctx ends: then the step that is under way is finished, saved, and Run returns
 // ErrInterrupted.
 func (l *Loop) Run(ctx context.Context) (err error) {
-	l.started, l.fromStep, l.tokens = time.Now(), l.step, 0
+	l.started, l.aside, l.fromStep, l.tokens = time.Now(), 0, l.step, 0
 	if l.step < l.Steps.Len() && !l.enough() {
 		defer func() { err = errors.Join(err, l.closeLogs()) }()
 		if err := l.openLogs(); err != nil {
@@ -119,6 +120,9 @@ func (l *Loop) Run(ctx context.Context) (err error) {
 				if err := l.report(l.summarise(p.Epoch)); err != nil {
 					return err
 				}
+			}
+			if err := l.syncLogs(); err != nil {
+				return err
 			}
 			if p.Checkpoint, err = l.save(p.Epoch); err != nil {
 				return err
@@ -168,11 +172,16 @@ func (l *Loop) trainStep() (*Progress, error) {
 	spent := time.Since(l.started)
 	done := l.step - l.fromStep
 	p := &Progress{Step: l.step, Steps: l.Steps.Len(), Epoch: plan.Epoch, Loss: loss, GradNorm: norm, LearningRate: l.Schedule.At(l.step),
-		TokensPerSecond: float64(l.tokens) / spent.Seconds(), Left: spent / time.Duration(done) * time.Duration(l.Steps.Len()-l.step)}
+		TokensPerSecond: l.speed(spent), Left: spent / time.Duration(done) * time.Duration(l.Steps.Len()-l.step)}
 	if l.LoggingSteps > 0 && l.step%l.LoggingSteps == 0 {
 		p.Record = l.log(p)
 	}
 	return p, nil
+}
+
+// speed is tokens a second.
+func (l *Loop) speed(spent time.Duration) float64 {
+	return float64(l.tokens) / (spent - l.aside).Seconds()
 }
 
 func (s *lossSum) add(loss float64) {

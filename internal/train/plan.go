@@ -34,8 +34,13 @@ type Plan struct {
 	DropAll    int     `json:"layers_recomputing_all"`
 	MapWeights bool    `json:"map_weights"` // packed anew in every operation
 
+	EvalRows    int `json:"eval_rows"`   // of an evaluation
+	Evaluations int `json:"evaluations"` // of a run that goes to its last step
+
 	Memory Memory `json:"memory"`
 	FLOP   FLOP   `json:"flop"`
+
+	unanswered string // why no answers are made after training, or ""
 
 	levels  []llama.Level
 	collect int        // garbage collector's percentage
@@ -50,7 +55,7 @@ type Memory struct {
 	Activations llama.Activations `json:"activations"`
 	Scratch     int64             `json:"scratch"`
 	Adapter     int64             `json:"adapter"` // with gradients and the optimizer's moments
-	Runtime     int64             `json:"runtime"` // program, data, writing a checkpoint, garbage
+	Runtime     int64             `json:"runtime"` // program, data, writing a checkpoint, garbage; what answering takes more
 	Own         int64             `json:"own"`     // all of these, or what preparing took if that is more
 	Mapped      int64             `json:"mapped"`  // the model's files, whose pages the system can take back
 	Limit       int64             `json:"limit"`   // for Own; 0: none is known
@@ -58,9 +63,10 @@ type Memory struct {
 
 // FLOP counts floating-point operations, recomputed ones included.
 type FLOP struct {
-	Mean    float64 `json:"mean_step"`
-	Largest float64 `json:"largest_step"`
-	Job     float64 `json:"job"`
+	Mean       float64 `json:"mean_step"`
+	Largest    float64 `json:"largest_step"`
+	Evaluation float64 `json:"evaluation"` // of all rows, once; 0: there is none
+	Job        float64 `json:"job"`        // all steps and evaluations
 }
 
 // setting is what is chosen.
@@ -178,6 +184,9 @@ func (p *planner) settle(ctx context.Context, t *trial) (*Plan, error) {
 		m.Limit = p.limit
 	}
 	m.Own, plan.collect = p.own(d)
+	if err := p.answering(ctx, plan, d, t.limit); err != nil {
+		return nil, err
+	}
 	m.Own = max(m.Own, p.peak)
 	m.Runtime = m.Own - m.Weights - m.Activations.Sum() - m.Scratch - m.Adapter
 
@@ -186,7 +195,10 @@ func (p *planner) settle(ctx context.Context, t *trial) (*Plan, error) {
 		return nil, err
 	}
 	plan.FLOP.Mean = mean.use.FLOP / float64(p.sampledTokens) * p.computed.Mean
-	plan.FLOP.Job = plan.FLOP.Mean * float64(plan.Steps)
+	if err := p.evaluating(plan, t.setting, need); err != nil {
+		return nil, err
+	}
+	plan.FLOP.Job = plan.FLOP.Mean*float64(plan.Steps) + plan.FLOP.Evaluation*float64(plan.Evaluations)
 	largest, err := p.dry(t.setting, need, []*pack.Step{p.c.pack(p.c.Steps.At(p.survey.largest))})
 	if err != nil {
 		return nil, err
@@ -212,12 +224,13 @@ type dryRun struct {
 	need        pack.Stack
 	kernels     string
 	threads     int
+	backend     *cpu.Backend
+	loop        *Loop
 }
 
 // dry runs steps of the run without touching memory.
 func (p *planner) dry(s setting, need pack.Stack, steps []*pack.Step) (*dryRun, error) {
-	be := cpu.New(cpu.Options{Threads: p.r.Threads, DType: p.dtype, MapWeights: s.mapped, DryRun: true})
-	defer be.Close()
+	be := cpu.New(cpu.Options{Threads: p.r.Threads, DType: p.dtype, MapWeights: s.mapped, DryRun: true}) // there is nothing to close
 	m, err := llama.Load(be, p.cfg, p.weights)
 	if err != nil {
 		return nil, err
@@ -234,7 +247,7 @@ func (p *planner) dry(s setting, need pack.Stack, steps []*pack.Step) (*dryRun, 
 	}
 	be.SumSquares(l.grads)
 	be.Update(l.params, c.Optimizer)
-	return &dryRun{use: be.Usage(), activations: m.Activations(l.state.Shape), need: need, kernels: be.Name(), threads: be.Threads()}, nil
+	return &dryRun{use: be.Usage(), activations: m.Activations(l.state.Shape), need: need, kernels: be.Name(), threads: be.Threads(), backend: be, loop: l}, nil
 }
 
 // rehearse computes steps without an update, for a backend that only takes or counts memory.

@@ -130,12 +130,13 @@ func TestPlanIsABound(t *testing.T) {
 		{"float32", []string{"compute_dtype=float32"}, false},
 		{"max_memory", []string{"compute_dtype=bfloat16", "max_memory=400MiB"}, false},
 		{"least", []string{"compute_dtype=bfloat16", "max_memory=200MiB"}, false},
+		{"answers", []string{"compute_dtype=bfloat16", "per_device_train_batch_size=1", "sample_max_new_tokens=4", "sample_prompts=" + strings.Repeat("娘娘，", 1000)}, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if testing.Short() && !test.short {
 				t.Skip("short")
 			}
-			r := smolRecipe(t, t.TempDir(), append(test.over, "max_steps=3", "gradient_accumulation_steps=1")...)
+			r := smolRecipe(t, t.TempDir(), append([]string{"max_steps=3", "gradient_accumulation_steps=1", "sample_max_new_tokens=16"}, test.over...)...)
 			m := measure(t, r)
 			t.Logf("%s of own memory, the plan says %s: %+v", size(m.Peak), size(m.Plan.Memory.Own), m.Plan.Memory)
 			if own := m.Plan.Memory.Own; m.Peak > own || m.Peak < own*9/10 {

@@ -25,8 +25,10 @@ type Options struct {
 	Info       func(string)       // remarks for the user
 	OnRead     func(examples int) // called now and then while rows are tokenised, with how many were read
 	OnProgress func(Progress)
-	FS         disk.FS // nil: the operating system's
-	Cache      string  // directory of tokenised rows; "": the user's, none where there is no place for one
+	OnAnswer   func(done, all int) // called before each answer that is made after training (Job.Answer)
+	CPU        string              // the processor's name, for the report; "": not known
+	FS         disk.FS             // nil: the operating system's
+	Cache      string              // directory of tokenised rows; "": the user's, none where there is no place for one
 
 	// Find turns the name of a model, an adapter ("model") or a dataset ("dataset") that is no path into a directory; nil:
 	// all are paths.
@@ -50,6 +52,10 @@ type Job struct {
 	closers  []func() error
 	baseHash func() string
 	damaged  []string // newer checkpoints that are not whole
+	initial  string   // SHA-256 of the adapter's weights that the recipe starts from
+	cpu      string   // name
+
+	answers
 }
 
 // Parameters counts as peft's get_nb_trainable_parameters: the adapter's elements, and all of the model's with them.
@@ -101,7 +107,7 @@ func prepare(ctx context.Context, r *recipe.Recipe, o Options, use func(*Job, co
 		o.Info = func(string) {}
 	}
 	defer tight(r.MaxMemory)()
-	j := &Job{Recipe: r}
+	j := &Job{Recipe: r, cpu: o.CPU}
 	j.baseHash = sync.OnceValue(func() string { return hashBase(j.Data.ModelDir) })
 	defer func() {
 		if err != nil {
@@ -156,12 +162,14 @@ func (j *Job) configure(ctx context.Context, m material, o Options, checkpoint s
 	if err := j.configureEval(c); err != nil {
 		return nil, err
 	}
+	j.configureAnswers(c, o)
 	if r.AdapterDtype == "bfloat16" {
 		c.SaveDType = safetensors.BF16
 	}
 	c.BaseHash = j.baseHash
 	rowsHash := sync.OnceValue(func() string { return hashRows(m.rows) })
 	c.Identity = func() map[string]string { return identity(r, j.DType, rowsHash(), j.baseHash()) }
+	c.Record = j.record(c)
 	if j.Plan, err = newPlan(ctx, *c, r, m.cfg, m.weights, j.DType); err != nil {
 		return nil, err
 	}
@@ -263,6 +271,7 @@ func (j *Job) initialAdapter(ctx context.Context, cfg *llama.Config, o Options, 
 	r := j.Recipe
 	switch {
 	case checkpoint != "":
+		j.noteInitial("", checkpoint)
 		return adapter.Load(checkpoint, cfg)
 	case r.Adapter != "":
 		dir, err := o.find(ctx, r.Adapter, "model")
@@ -279,6 +288,7 @@ func (j *Job) initialAdapter(ctx context.Context, cfg *llama.Config, o Options, 
 		if a.BaseSHA256 != "" && a.BaseSHA256 != j.baseHash() {
 			return nil, r.Errorf("adapter", "%s was trained on other weights than those in %s (their SHA-256 differ)", r.Adapter, r.Model)
 		}
+		j.noteInitial(dir, "")
 		a.Config.LoraDropout, a.Config.BaseModelNameOrPath = r.LoRA.LoraDropout, r.Model
 		return a, nil
 	}

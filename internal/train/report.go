@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,8 +21,9 @@ const (
 	PictureFile = "loss.svg"
 )
 
-// Run is Loop.Run, and at the end writes report.html and loss.svg into output_dir. A run that had nothing left to do leaves
-// those that are there.
+// Run is Loop.Run, and at the end writes report.html and loss.svg into output_dir, with answers of the model where there
+// are to be any: then it is over, and what goes wrong with answers is said in the report alone (Unanswered). A run that had
+// nothing left to do leaves a report that is there.
 func (j *Job) Run(ctx context.Context) error {
 	from := j.step
 	if err := j.Loop.Run(ctx); err != nil {
@@ -30,13 +32,35 @@ func (j *Job) Run(ctx context.Context) error {
 	if _, err := j.FS.Lstat(filepath.Join(j.OutputDir, ReportFile)); err == nil && j.step == from {
 		return nil
 	}
-	return j.WriteReport(nil)
+	if len(j.Config.prompts) > 0 {
+		if err := j.writeReport("not made yet"); err != nil { // this process may be killed meanwhile
+			return err
+		}
+		var err error
+		switch j.Samples, err = j.Answer(ctx); {
+		case err == nil:
+			before := "before"
+			if j.Recipe.Adapter != "" {
+				before = "without any adapter"
+			}
+			return j.writeReport(fmt.Sprintf("%s and after training, greedy, up to %d tokens; prompts %s", before, j.maxNewTokens, j.promptsOf))
+		case ctx.Err() != nil:
+			j.Unanswered = "training was over and they were stopped"
+		default:
+			j.Unanswered = err.Error()
+		}
+	}
+	about := ""
+	if j.Unanswered != "" {
+		about = "none: " + j.Unanswered
+	}
+	return j.writeReport(about)
 }
 
-// WriteReport writes report.html and loss.svg, whole or not at all, with answers of the model if there are any.
-func (j *Job) WriteReport(samples []report.Sample) error {
+// writeReport writes report.html and loss.svg, whole or not at all. about is what it says of answers.
+func (j *Job) writeReport(about string) error {
 	r := j.reportOf()
-	r.Samples = samples
+	r.Samples, r.About = j.Samples, about
 	page, err := r.HTML()
 	if err != nil {
 		return err
@@ -55,7 +79,12 @@ func (j *Job) WriteReport(samples []report.Sample) error {
 
 func (j *Job) reportOf() *report.Run {
 	trainable, all := j.Parameters()
-	run := &report.Run{Title: "Training " + filepath.Base(filepath.Clean(j.Recipe.Model)), Output: j.OutputDir, Problems: j.problems(), Recipe: string(j.Config.Recipe)}
+	model := filepath.Clean(j.Recipe.Model)
+	name := filepath.Base(model)
+	if _, err := strconv.Atoi(name); err == nil { // the number of a version
+		name = filepath.Base(filepath.Dir(model))
+	}
+	run := &report.Run{Title: "Training " + name, Output: j.OutputDir, Problems: j.problems(), Recipe: string(j.Config.Recipe)}
 	var last, eval, summary *Record
 	for i := range j.history {
 		r := &j.history[i]
@@ -89,7 +118,7 @@ func (j *Job) reportOf() *report.Run {
 	card("steps", "%d of %d", j.step, j.Steps.Len())
 	if summary != nil {
 		card("time", "%v", time.Duration(*summary.TrainRuntime*float64(time.Second)).Round(time.Second))
-		if s := *summary.TrainRuntime; s > 0 && j.tokens > 0 {
+		if s := *summary.TrainRuntime - j.aside.Seconds(); s > 0 && j.tokens > 0 {
 			card("tokens a second", "%.0f", float64(j.tokens)/s)
 		}
 		fact("mean loss", "%.4f over all steps", *summary.TrainLoss)
@@ -114,6 +143,9 @@ func (j *Job) reportOf() *report.Run {
 	fact("computed with", "%s, %s, %d threads", j.Model.Backend().Name(), j.DType, j.Threads)
 	fact("memory", "at most %s of its own planned", size(j.Plan.Memory.Own))
 	machine := fmt.Sprintf("%s/%s, %d processor threads", runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
+	if j.cpu != "" {
+		machine = j.cpu + ", " + machine
+	}
 	if total, _, _ := cpu.Memory(); total > 0 {
 		machine += ", " + size(total) + " of memory"
 	}

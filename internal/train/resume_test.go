@@ -37,7 +37,7 @@ func tinyRecipe(t testing.TB, dir string, overrides ...string) *recipe.Recipe {
 	r, err := recipe.Load("", append([]string{"model=" + golden + "tiny-llama", "dataset=" + data, "output_dir=" + filepath.Join(dir, "out"),
 		"template=prompt", "prompt_template=<|start_header_id|>user<|end_header_id|>{instruction}{input}<|eot_id|>", "response_template={output}<|eot_id|>",
 		"lora.lora_dropout=0.2", "lora.target_modules=all-linear", "lora.lora_alpha=32", "per_device_train_batch_size=2", "gradient_accumulation_steps=3",
-		"num_train_epochs=2", "learning_rate=1e-3", "logging_steps=3", "save_steps=2", "loss_reduction=microbatch_mean", "threads=2"}, overrides...))
+		"num_train_epochs=2", "learning_rate=1e-3", "logging_steps=3", "save_steps=2", "loss_reduction=microbatch_mean", "threads=2", "sample_max_new_tokens=0"}, overrides...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,6 +261,11 @@ var errFull = errors.New("no space left on device")
 
 func (f fullFS) Create(name string) (disk.File, error) {
 	file, err := f.OS.Create(name)
+	return fullFile{file, f}, err
+}
+
+func (f fullFS) Append(name string) (disk.File, error) {
+	file, err := f.OS.Append(name)
 	return fullFile{file, f}, err
 }
 

@@ -37,7 +37,9 @@ func (b *Backend) Logits(ps *compute.Pass, logits, x compute.Buffer, n compute.N
 }
 
 func (b *Backend) HeadLoss(ps *compute.Pass, dx, x compute.Buffer, n compute.Norm, head compute.Weight, targets []compute.Target, loss compute.Buffer) {
-	b.Zero(dx, ps.Rows)
+	if dx != nil {
+		b.Zero(dx, ps.Rows)
+	}
 	b.labelled, b.labelAt = b.labelled[:0], b.labelAt[:0]
 	for i, t := range targets {
 		if i == 0 || targets[i-1].Row != t.Row {
@@ -57,7 +59,9 @@ func (b *Backend) headChunk(ps *compute.Pass, dx, x compute.Buffer, n compute.No
 	v, c := w.out, w.in
 	logits := b.grow(&b.logits, len(rows)*v)
 	b.headProduct(logits, w)
-	b.operand(&b.dlogits, len(rows), v)
+	if dx != nil {
+		b.operand(&b.dlogits, len(rows), v)
+	}
 	b.run(len(rows), func(_, i int) {
 		l, at := logits[i*v:][:v], targets[b.labelAt[from+i]:b.labelAt[from+i+1]]
 		top := b.level.Max(l)
@@ -68,12 +72,18 @@ func (b *Backend) headChunk(ps *compute.Pass, dx, x compute.Buffer, n compute.No
 			loss[t.Index] = float32(lse - float64(l[t.Token]))
 			weight += float64(t.Weight)
 		}
+		if dx == nil {
+			return
+		}
 		b.level.Exp(l, l, 1, top, float32(weight/sum))
 		for _, t := range at {
 			l[t.Token] -= t.Weight
 		}
 		b.dlogits.SetRow(i, l)
 	})
+	if dx == nil {
+		return
+	}
 	dn := b.headGradient(len(rows), w)
 	xs, nw := buf(x), buf(n.Weight).d
 	b.rows(len(rows), func(wk *worker, i int) {

@@ -257,8 +257,13 @@ func (f *FS) Create(name string) (disk.File, error) {
 
 func (f *FS) Mkdir(name string) error { return f.add("mkdir", name, newDir()) }
 
-func (f *FS) Open(name string) (disk.File, error) {
-	if err := f.begin("open", name, false, false); err != nil {
+func (f *FS) Open(name string) (disk.File, error) { return f.open(name, false) }
+
+// Append is Open: all writes go behind a file's end.
+func (f *FS) Append(name string) (disk.File, error) { return f.open(name, true) }
+
+func (f *FS) open(name string, changes bool) (disk.File, error) {
+	if err := f.begin("open", name, changes, false); err != nil {
 		return nil, err
 	}
 	n, err := f.find("open", name)
