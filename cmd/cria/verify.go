@@ -72,7 +72,7 @@ func verify(ctx context.Context, ui *ui, dir string, overrides []string, inputs 
 	start := time.Now()
 	v, err := train.Verify(ctx, dir, was, r, inputs, train.Options{CPU: cpuName(), Find: ui.find(r), OnProgress: func(p train.Progress) {
 		ui.show(fmt.Sprintf("%s step %d/%d  loss %.4f  %.0f tokens/s  %s left", bar(p.Step, was.Step, 20), p.Step, was.Step, p.Loss, p.TokensPerSecond,
-			(time.Since(start)/time.Duration(p.Step)*time.Duration(was.Step-p.Step)).Round(time.Second)))
+			(time.Since(start) / time.Duration(p.Step) * time.Duration(was.Step-p.Step)).Round(time.Second)))
 	}})
 	ui.show("")
 	if errors.Is(err, train.ErrInterrupted) || errors.Is(err, context.Canceled) {
