@@ -29,7 +29,7 @@ func newChat(ui *ui) *cobra.Command {
 		Use:   "chat MODEL",
 		Short: "Talk to a model",
 		Long: "Talk to a model, with or without an adapter. Prompts are rendered as the adapter was trained to read them, else by the\n" +
-			"model's own chat template; with --system always by the chat template.\n\n" + chatHelp,
+			"model's own chat template; with --system by the chat template, unless the recipe's has a place for it ({system}).\n\n" + chatHelp,
 		Example: "  cria chat ./model\n  cria chat ./model --adapter output --greedy\n  echo '你是谁？' | cria chat ./model --adapter output",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			model, o, err := a.start(ui, cmd, args)

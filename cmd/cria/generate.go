@@ -146,7 +146,7 @@ func newGenerate(ui *ui) *cobra.Command {
 		Use:   "generate MODEL (--prompt TEXT | --input-ids 1,2,3)",
 		Short: "Answer one prompt",
 		Long: "Answer one prompt. It is rendered as the adapter was trained to read it, else by the model's own chat template;\n" +
-			"with --system always by the chat template.",
+			"with --system by the chat template, unless the recipe's has a place for it ({system}).",
 		Example: "  cria generate ./model --adapter output --prompt '你是谁?'\n" +
 			"  cria generate ./model --input-ids 1,9690,198 --greedy --max-new-tokens 20 compute_dtype=float32 --json",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -192,7 +192,7 @@ func newGenerate(ui *ui) *cobra.Command {
 	}
 	a.add(c.Flags())
 	c.Flags().StringVar(&prompt, "prompt", "", "what the user says")
-	c.Flags().StringVar(&system, "system", "", "system prompt, rendered by the model's chat template")
+	c.Flags().StringVar(&system, "system", "", "system prompt")
 	c.Flags().StringVar(&ids, "input-ids", "", "the exact token ids of the whole prompt, separated by commas")
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object instead of the text")
 	return c

@@ -99,6 +99,9 @@ func uses(pieces []piece, column string) bool {
 	return slices.ContainsFunc(pieces, func(p piece) bool { return p.column == column })
 }
 
+// Uses says whether the prompt has a place for a column: instruction, input or system.
+func (t *Template) Uses(column string) bool { return uses(t.prompt, column) }
+
 // Literals are the texts that are the template's own.
 func (t *Template) Literals() (out []string) {
 	for _, p := range slices.Concat(t.prompt, t.response) {

@@ -158,10 +158,16 @@ func (c *Chat) UsePrompt(r *recipe.Recipe) (err error) {
 // Prompt returns the ids of a dialogue that the model shall answer: as the adapter was trained to read it, else as the
 // model's own chat template renders it.
 //
-// An adapter that was trained with a prompt_template has it for the first turn, with the system prompt that stands in it;
-// later turns go on as the chat template does.
+// An adapter that was trained with a prompt_template has it for the first turn, with the system prompt that stands in it or
+// for which it has a place, {system}; a system prompt that has no place there makes it the chat template's. Later turns go on as
+// the chat template does.
 func (c *Chat) Prompt(dialogue ...chat.Message) ([]int32, error) {
-	if c.template == nil || dialogue[0].Role == "system" {
+	var first data.Example
+	turns := dialogue
+	if c.template != nil && len(turns) > 1 && turns[0].Role == "system" && c.template.Uses("system") {
+		first.System, turns = turns[0].Content, turns[1:]
+	}
+	if c.template == nil || turns[0].Role == "system" {
 		if c.messages == nil {
 			return nil, c.noTemplate
 		}
@@ -170,15 +176,16 @@ func (c *Chat) Prompt(dialogue ...chat.Message) ([]int32, error) {
 		}
 		return c.messages.IDs(dialogue, chat.Options{AddGenerationPrompt: true})
 	}
-	text, plain := c.template.Prompt(data.Example{Instruction: dialogue[0].Content})
+	first.Instruction = turns[0].Content
+	text, plain := c.template.Prompt(first)
 	ids := c.Tokenizer.Encode(text, plain...)
-	if len(dialogue) == 1 {
+	if len(turns) == 1 {
 		return ids, nil
 	}
 	if c.messages == nil {
 		return nil, fmt.Errorf("this adapter was trained on single turns and the model has no chat template that could go on from there; start anew")
 	}
-	first, err := c.messages.IDs(dialogue[:1], chat.Options{AddGenerationPrompt: true})
+	begun, err := c.messages.IDs(dialogue[:len(dialogue)-len(turns)+1], chat.Options{AddGenerationPrompt: true})
 	if err != nil {
 		return nil, err
 	}
@@ -186,10 +193,10 @@ func (c *Chat) Prompt(dialogue ...chat.Message) ([]int32, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(all) < len(first) || !slices.Equal(first, all[:len(first)]) {
+	if len(all) < len(begun) || !slices.Equal(begun, all[:len(begun)]) {
 		return nil, fmt.Errorf("the model's chat template changes the first turn once a second one follows; start anew")
 	}
-	return append(ids, all[len(first):]...), nil
+	return append(ids, all[len(begun):]...), nil
 }
 
 // Close gives the model's memory and files back.
