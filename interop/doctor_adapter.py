@@ -1,6 +1,7 @@
 """cria doctor adapter against peft 0.11.1, and MLX's adapters in cria: what peft refuses or opens wrongly cria says, and what
 cria writes with --fix peft opens with the same greedy tokens. With $CRIA_INTEROP_LLAMACPP_SOURCE, a directory of llama.cpp's
 source, its convert_lora_to_gguf.py is asked too."""
+import copy
 import json
 import math
 import os
@@ -43,25 +44,24 @@ def doctor(d, *more):
     return {v["program"]: v["answer"] for v in r["verdicts"]}, r, p.returncode
 
 
-def base():
-    return AutoModelForCausalLM.from_pretrained(MODEL, torch_dtype=torch.float32, attn_implementation="eager").eval()
+base = AutoModelForCausalLM.from_pretrained(MODEL, torch_dtype=torch.float32, attn_implementation="eager").eval()
 
 
 def by_peft(d):
     """The model with the adapter, or the error."""
     try:
-        return PeftModel.from_pretrained(base(), str(d)).eval()
+        return PeftModel.from_pretrained(copy.deepcopy(base), str(d)).eval()
     except Exception as e:
         return e
 
 
-def tokens_by_peft(d):
+def tokens_by_peft(d, prompts=PROMPTS):
     model = by_peft(d)
-    return repr(model) if isinstance(model, Exception) else [greedy(model, p, TOKENS, 2043) for p in PROMPTS]
+    return repr(model) if isinstance(model, Exception) else [greedy(model, p, TOKENS, 2043) for p in prompts]
 
 
-def tokens_by_cria(d):
-    return [cria_greedy(MODEL, p, TOKENS, d) for p in PROMPTS]
+def tokens_by_cria(d, prompts=PROMPTS):
+    return [cria_greedy(MODEL, p, TOKENS, d) for p in prompts]
 
 
 wanted = tokens_by_cria(GOOD)
@@ -139,9 +139,9 @@ for name, d in cases.items():
     says = answers["peft 0.11.1"] != "refuses"
     lines[name] = (opens, says)
     if report["fixable"] and not report["faults"]:
-        target, fixed = tokens_by_cria(d), d.with_name(d.name + "-fixed")
+        target, fixed = tokens_by_cria(d, PROMPTS[:1]), d.with_name(d.name + "-fixed")
         answers, report, code = doctor(d, "--fix", fixed)
-        lines[name] += (code == 0 and tokens_by_peft(fixed) == target,)
+        lines[name] += (code == 0 and tokens_by_peft(fixed, PROMPTS[:1]) == target,)
 wrong = [n for n, l in lines.items() if n not in damaged and l[0] != l[1]]
 check("peft opens the adapters that cria says it takes, and no others", not wrong, f"{len(lines) - len(wrong)} of {len(lines)}, {sum(not l[0] for l in lines.values())} refused {wrong or ''}")
 repaired = {n: l[2] for n, l in lines.items() if len(l) > 2}

@@ -30,6 +30,15 @@ func TestPlan(t *testing.T) {
 			t.Errorf("standard output lacks %q:\n%s", want, text.out)
 		}
 	}
+	out = cria(t, "plan", recipe, "--json", "eval_fraction=0.4", "eval_steps=2")
+	var with planReport
+	out.parse(t, &with)
+	if f := with.Forecast; with.EvalRows != 2 || with.Evaluations != 3 || with.FLOP.Job <= 6*with.FLOP.Mean || f != nil && (f.Evaluation <= 0 || f.Job <= 6*f.Mean) {
+		t.Errorf("%s", out.out)
+	}
+	if text := cria(t, "plan", recipe, "eval_fraction=0.4", "eval_steps=2").ok(t); !strings.Contains(text.out, "evaluations    3 of 2 rows, ") {
+		t.Errorf("standard output:\n%s", text.out)
+	}
 	sameTree(t, dir, before)
 }
 

@@ -102,7 +102,7 @@ func TestTrain(t *testing.T) {
 		t.Errorf("training writes to standard output: %s", r.out)
 	}
 	// 4 layers x r 2 x (q: 128+128, v: 128+32, down: 352+128)
-	for _, want := range []string{"trainable params: 7,168 || all params: 1,237,120 || trainable%: 0.5794", "step 2/5  loss ", "saved " + filepath.Join(out, "checkpoint-5"),
+	for _, want := range []string{"trainable params: 7,168 || all params: 1,237,120 || trainable%: 0.5794", "step 2/5  loss ", "answering 3 prompts before and after training", "saved " + filepath.Join(out, "checkpoint-5"),
 		"the adapter is in " + out} {
 		if !strings.Contains(r.err, want) {
 			t.Errorf("standard error lacks %q:\n%s", want, r.err)
@@ -156,6 +156,42 @@ func (w *watcher) Write(p []byte) (int, error) {
 		w.once.Do(w.do)
 	}
 	return w.Buffer.Write(p)
+}
+
+// Ctrl-C while answers are made for the report ends a run that is trained and saved, as such.
+func TestTrainAnswersInterrupted(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("a process cannot interrupt itself on Windows")
+	}
+	dir := t.TempDir()
+	recipe := job(t, dir, "sample_max_new_tokens: 2000\n")
+	self, err := os.FindProcess(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	errOut := &watcher{text: "answering 3 prompts", do: func() {
+		if err := self.Signal(os.Interrupt); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}}
+	var out bytes.Buffer
+	if code := run([]string{"train", recipe}, strings.NewReader(""), &out, errOut); code != exitOK {
+		t.Errorf("exit code %d", code)
+	}
+	for _, want := range []string{"stopping; the adapter is saved", "the adapter is in ", "no answers of the model in the report: training was over and they were stopped"} {
+		if !strings.Contains(errOut.String(), want) {
+			t.Errorf("standard error lacks %q:\n%s", want, errOut.String())
+		}
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "out", "report.html")); err != nil || !strings.Contains(string(b), "none: training was over") {
+		t.Errorf("the report says nothing of that: %v", err)
+	}
+	var report inspect.Report
+	cria(t, "inspect", filepath.Join(dir, "out"), "--json").parse(t, &report)
+	if len(report.Problems) > 0 || !report.Run.Finished {
+		t.Errorf("inspect says %+v", report)
+	}
 }
 
 // A run that Ctrl-C stops and that goes on must end with the same bits as one that was left alone.

@@ -202,6 +202,11 @@ func Check(dir, base string) (*Report, error) {
 		if v.Remarks == nil {
 			v.Remarks = []Remark{}
 		}
+		for i := range v.Remarks {
+			if !r.Fixable && strings.Contains(v.Remarks[i].Do, "--fix") {
+				v.Remarks[i].Do = "--fix cannot write it, for what cria says below"
+			}
+		}
 		r.Verdicts = append(r.Verdicts, *v)
 	}
 	return r, nil

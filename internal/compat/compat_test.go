@@ -190,6 +190,13 @@ func TestRules(t *testing.T) {
 			if r.Fixable != (c.cria == "") {
 				t.Errorf("fixable: %v", r.Fixable)
 			}
+			for _, v := range r.Verdicts {
+				for _, x := range v.Remarks {
+					if !r.Fixable && strings.Contains(x.Do, "--fix OUT") {
+						t.Errorf("%s: it cannot be fixed, and the advice is %s", v.Program, x.Do)
+					}
+				}
+			}
 			if len(r.Faults) > 0 {
 				t.Errorf("faults: %v", r.Faults)
 			}

@@ -106,7 +106,7 @@ func (c *chart) svg(style string) string {
 		}
 		if len(c.lines) > 1 {
 			fmt.Fprintf(&b, `<path class="%s" d="M%d 14h18"/><text x="%d" y="18">%s</text>`+"\n", s.class, at, at+24, html.EscapeString(s.name))
-			at += 44 + 11*len(s.name)
+			at += 52 + 12*len(s.name)
 		}
 		d := make([]string, 0, mostPoints)
 		for _, p := range thin(s.points) {

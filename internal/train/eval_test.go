@@ -2,6 +2,7 @@ package train
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -228,6 +229,45 @@ func TestEarlyStopping(t *testing.T) {
 	all, _ := history(t, j.OutputDir)
 	if j.step != 5 || all[len(all)-1].TrainRuntime == nil || all[len(all)-2].TrainRuntime != nil {
 		t.Errorf("more patience: ended at step %d", j.step)
+	}
+}
+
+// A run with evaluation, the best checkpoint and early stopping, resumed from any checkpoint, has the adapter, the log and the
+// best of the one that was left alone.
+func TestResumeWithEvaluation(t *testing.T) {
+	dir := t.TempDir()
+	over := []string{"eval_fraction=0.3", "eval_steps=1", "logging_steps=1", "save_steps=1", "max_steps=16", "learning_rate=0.004", "lr_scheduler_type=constant", "load_best_model_at_end=true", "early_stopping_patience=3"}
+	end := func(more ...string) (j *Job, log string) {
+		t.Helper()
+		j = prepared(t, dir, append(more, over...)...)
+		if err := j.Run(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		j.Close()
+		all, _ := history(t, j.OutputDir)
+		for _, r := range all {
+			r.EvalRuntime, r.EvalSamplesPerSecond, r.TrainRuntime, r.TrainSamplesPerSecond, r.TrainStepsPerSecond = nil, nil, nil, nil, nil
+			b, err := json.Marshal(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			log += string(b) + "\n"
+		}
+		return j, log
+	}
+	whole, log := end()
+	if whole.best.Step < 2 || !whole.Stopped() || whole.step != whole.best.Step+3 {
+		t.Fatalf("ended at step %d, the best is %d: this run tests nothing", whole.step, whole.best.Step)
+	}
+	for step := 1; step < whole.step; step++ {
+		out := filepath.Join(dir, fmt.Sprint("again", step))
+		j, got := end("output_dir="+out, "resume_from_checkpoint="+filepath.Join(whole.OutputDir, checkpointName(step)))
+		if got != log {
+			t.Errorf("resumed from step %d: another log:\n%s\n%s", step, got, log)
+		}
+		if j.best.Metric != whole.best.Metric || j.best.Step != whole.best.Step || !sameFile(t, filepath.Join(out, adapterFile), filepath.Join(whole.OutputDir, adapterFile)) {
+			t.Errorf("resumed from step %d: best is %+v, not %+v", step, j.best, whole.best)
+		}
 	}
 }
 

@@ -36,8 +36,12 @@ func (j *Job) Run(ctx context.Context) error {
 		if err := j.writeReport("not made yet"); err != nil { // this process may be killed meanwhile
 			return err
 		}
+		// Where weights are read from a disk for every token, this could take as long as training.
+		most := max(10*time.Minute, time.Since(j.started)/10).Round(time.Second)
+		limited, cancel := context.WithTimeout(ctx, most)
+		defer cancel()
 		var err error
-		switch j.Samples, err = j.Answer(ctx); {
+		switch j.Samples, err = j.Answer(limited); {
 		case err == nil:
 			before := "before"
 			if j.Recipe.Adapter != "" {
@@ -46,6 +50,8 @@ func (j *Job) Run(ctx context.Context) error {
 			return j.writeReport(fmt.Sprintf("%s and after training, greedy, up to %d tokens; prompts %s", before, j.maxNewTokens, j.promptsOf))
 		case ctx.Err() != nil:
 			j.Unanswered = "training was over and they were stopped"
+		case limited.Err() != nil:
+			j.Unanswered = fmt.Sprintf("%v were not enough for them; a smaller sample_max_new_tokens takes less", most)
 		default:
 			j.Unanswered = err.Error()
 		}

@@ -178,7 +178,7 @@ func TestPlanOfAnswers(t *testing.T) {
 	dir, model := t.TempDir(), "model="+sparse8B(t)
 	plan := func(over ...string) *Plan {
 		t.Helper()
-		p, _, err := MakePlan(context.Background(), tinyRecipe(t, dir, append(over, model, "per_device_train_batch_size=1", "gradient_accumulation_steps=1", "max_memory=2GiB")...), Options{})
+		p, _, err := MakePlan(context.Background(), tinyRecipe(t, dir, append([]string{model, "per_device_train_batch_size=1", "gradient_accumulation_steps=1", "max_memory=2GiB", "max_length=50", "too_long=drop"}, over...)...), Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
