@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
 )
 
 //go:generate go test -run TestDocs -update
@@ -49,9 +51,10 @@ func docs() []byte {
 	var b bytes.Buffer
 	b.WriteString(docsHead)
 	root := newRoot(newUI(nil, nil, nil))
-	for _, c := range root.Commands() {
+	var write func(c *cobra.Command)
+	write = func(c *cobra.Command) {
 		if !c.Runnable() {
-			continue
+			return
 		}
 		var help bytes.Buffer
 		c.SetOut(&help)
@@ -64,7 +67,13 @@ func docs() []byte {
 				text = text[:i] + text[j:]
 			}
 		}
-		b.WriteString("\n## cria " + c.Name() + "\n\n```\n" + strings.TrimSpace(text) + "\n```\n")
+		b.WriteString("\n## " + c.CommandPath() + "\n\n```\n" + strings.TrimSpace(text) + "\n```\n")
+		for _, sub := range c.Commands() {
+			write(sub)
+		}
+	}
+	for _, c := range root.Commands() {
+		write(c)
 	}
 	return b.Bytes()
 }
