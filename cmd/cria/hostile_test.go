@@ -101,7 +101,7 @@ func TestInterrupted(t *testing.T) {
 	sameTree(t, dir, before)
 
 	out, said := &watcher{text: "", do: interrupt}, &bytes.Buffer{}
-	if code := run([]string{"generate", tiny, "--input-ids", "1,2", "--max-new-tokens", "2000", "--temperature", "9", "--top-k", "0"}, strings.NewReader(""), out, said); code != exitInterrupted {
+	if code := run([]string{"generate", tiny, "--input-ids", "1,2", "--max-new-tokens", "2000", "--temperature", "9", "--top-k", "0", "--seed", "1"}, strings.NewReader(""), out, said); code != exitInterrupted {
 		t.Errorf("generate: exit code %d\n%s", code, said)
 	}
 	if strings.Contains(said.String(), "checkpoint") || !strings.Contains(said.String(), "cancelled") {

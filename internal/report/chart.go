@@ -33,7 +33,7 @@ const (
 	top, right   = 30, 18
 
 	mostPoints = 1500 // of a line
-	mostDots   = 60   // lines with more points have no dots
+	mostDots   = 60   // lines with more points have no dots, nor have smoothed ones; in small pictures a third
 )
 
 // pictureStyle is for a picture that stands alone.
@@ -113,7 +113,11 @@ func (c *chart) svg(style string) string {
 			d = append(d, px(p.x)+" "+py(p.y))
 		}
 		fmt.Fprintf(&b, `<path class="%s" d="M%s"/>`+"\n", s.class, strings.Join(d, "L"))
-		if len(s.points) <= mostDots {
+		dots := mostDots
+		if c.small {
+			dots /= 3
+		}
+		if len(s.points) <= dots && s.name != smoothed {
 			for _, p := range s.points {
 				fmt.Fprintf(&b, `<circle class="%s" cx="%s" cy="%s" r="3"><title>step %v: %s</title></circle>`+"\n", s.class, px(p.x), py(p.y), p.x, short(p.y))
 			}

@@ -147,7 +147,7 @@ func (r *Run) figures() []namedChart {
 	loss := pick(func(p *Point) *float64 { return p.Loss })
 	lines := []series{{"loss", "raw", loss}}
 	if len(loss) > 4 {
-		lines = append(lines, series{"smoothed", "line", smooth(loss)})
+		lines = append(lines, series{smoothed, "line", smooth(loss)})
 	} else {
 		lines[0].class = "line"
 	}
@@ -163,6 +163,8 @@ func (r *Run) figures() []namedChart {
 		{"Learning rate", "", one("learning rate", func(p *Point) *float64 { return p.LearningRate })},
 	}
 }
+
+const smoothed = "smoothed"
 
 // smooth is the moving average of LLaMA-Factory's and TensorBoard's plots: the longer the run, the smoother.
 func smooth(p []xy) []xy {

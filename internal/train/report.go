@@ -141,11 +141,11 @@ func (j *Job) reportOf() *report.Run {
 	}
 	fact("model", "%s", j.Recipe.Model)
 	p := j.Report
-	fact("data", "%s: %d rows, %d tokens, %d of them trained", strings.Join(j.Recipe.Dataset, ", "), p.Rows, p.Tokens, p.Labelled)
+	fact("data", "%s: %s rows, %s tokens, %s of them trained", strings.Join(j.Recipe.Dataset, ", "), thousands(p.Rows), thousands(p.Tokens), thousands(p.Labelled))
 	if j.Eval != nil {
-		fact("evaluation", "%d rows every %d steps; mean loss of all labelled tokens", j.Eval.Len(), j.EvalSteps)
+		fact("evaluation", "%s rows every %d steps; mean loss of all labelled tokens", thousands(j.Eval.Len()), j.EvalSteps)
 	}
-	fact("parameters", "%d trained, %d in all", trainable, all)
+	fact("parameters", "%s trained, %s in all", thousands(trainable), thousands(all))
 	fact("computed with", "%s, %s, %d threads", j.Model.Backend().Name(), j.DType, j.Threads)
 	fact("memory", "at most %s of its own planned", size(j.Plan.Memory.Own))
 	machine := fmt.Sprintf("%s/%s, %d processor threads", runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
@@ -174,4 +174,12 @@ func version() string {
 		}
 	}
 	return v
+}
+
+func thousands(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
 }
