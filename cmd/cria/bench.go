@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"cria/internal/bench"
+	"cria/internal/data"
+	"cria/internal/train"
 
 	"github.com/spf13/cobra"
 )
@@ -59,7 +61,7 @@ func newBench(ui *ui) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r.Version, r.CPU = version(), cpuName()
+			r.Version, r.CPU = train.Version(), cpuName()
 			if asJSON {
 				return ui.json(r)
 			}
@@ -171,7 +173,7 @@ func benchText(r *bench.Report) string {
 	}
 	m := r.Model
 	s.line("model", "%s%s, %s of hidden_size %d, intermediate_size %d, %d heads (%d key-value), vocab_size %d: %s parameters", m.Name,
-		map[bool]string{true: " with random weights"}[m.Random], plural(m.Layers, "layer"), m.Hidden, m.FFN, m.Heads, m.KVHeads, m.Vocab, thousands(m.Parameters))
+		map[bool]string{true: " with random weights"}[m.Random], plural(m.Layers, "layer"), m.Hidden, m.FFN, m.Heads, m.KVHeads, m.Vocab, data.Thousands(m.Parameters))
 	s.line("LoRA", "r %d on %s, dropout %g; computed in %s", r.LoRA.R, plural(r.LoRA.Modules, "module"), r.LoRA.Dropout, r.DType)
 	if r.Step != nil {
 		stepText(&s, r.Step)
@@ -190,7 +192,7 @@ func stepText(s *sheet, t *bench.StepReport) {
 	if t.Recomputed > 0 {
 		plan += fmt.Sprintf("; %.3g layers computed again in the backward pass", t.Recomputed)
 	}
-	s.line("a step", "%.0f rows, %s tokens, %s computed, %.0f trained%s", t.Rows, thousands(int(t.Tokens+0.5)), thousands(int(t.Computed+0.5)), t.Labelled, plan)
+	s.line("a step", "%.0f rows, %s tokens, %s computed, %.0f trained%s", t.Rows, data.Thousands(int(t.Tokens+0.5)), data.Thousands(int(t.Computed+0.5)), t.Labelled, plan)
 	fmt.Fprintf(s, "\n%-11s %-9s %9s %8s %10s %9s %8s\n", "operation", "", "seconds", "share", "GFLOP", "GFLOP/s", "of peak")
 	row := func(name, pass string, seconds, share, gflop, rate, ofPeak float64) {
 		counted := fmt.Sprintf("%10s %9s %8s", "", "", "")
@@ -230,7 +232,7 @@ func growthText(s *sheet, g *bench.Growth) {
 			fmt.Fprintf(s, "%10s %14.2f %14.2f %10.2f\n", value(p), p.Micros, p.Attention, p.Micros/points[0].Micros)
 		}
 	}
-	table(fmt.Sprintf("Length of a row, at rank %d", g.RankOf), "tokens", g.Lengths, func(p bench.Point) string { return thousands(p.Tokens) })
+	table(fmt.Sprintf("Length of a row, at rank %d", g.RankOf), "tokens", g.Lengths, func(p bench.Point) string { return data.Thousands(p.Tokens) })
 	if g.Skipped != "" {
 		fmt.Fprintf(s, "not measured: %s\n", g.Skipped)
 	}

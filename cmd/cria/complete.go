@@ -7,6 +7,9 @@ import (
 	"slices"
 	"strings"
 
+	"cria/internal/bench"
+	"cria/internal/export"
+	"cria/internal/foreign"
 	"cria/internal/hub"
 	"cria/internal/recipe"
 
@@ -43,11 +46,11 @@ func addCompletions(parent *cobra.Command) {
 var flagValues = map[string]completer{
 	"dtype":         words("auto", "float32", "bfloat16"),
 	"compute-dtype": words("auto", "float32", "bfloat16"),
-	"format":        words("hf", "gguf", "gguf-adapter", "ollama"),
-	"type":          words("F32", "F16", "BF16", "Q8_0", "Q4_K_M", "Q4_0"),
+	"format":        words(exportFormats...),
+	"type":          words(texts(export.Types)...),
 	"source":        words("hf", "ms"),
-	"from":          words("auto", "llamafactory", "axolotl", "mlx", "trl"),
-	"shape":         words("smollm2-135m", "llama-3.2-1b", "llama-3.1-8b-slice"),
+	"from":          words(append([]string{"auto"}, texts(foreign.Tools)...)...),
+	"shape":         words(strings.Split(bench.ShapeNames(), ", ")...),
 	"model":         models,
 	"adapter":       files(),
 	"recipe":        files(".yaml", ".yml"),
@@ -231,6 +234,14 @@ func keyValues(name, typed string) []string {
 		}
 	}
 	return nil
+}
+
+// texts are the values of a kind of text.
+func texts[T ~string](list []T) (out []string) {
+	for _, v := range list {
+		out = append(out, string(v))
+	}
+	return out
 }
 
 func words(list ...string) completer { return func(string) []string { return list } }

@@ -13,6 +13,7 @@ import (
 	"cria/internal/compute/cpu/kernels"
 	"cria/internal/demomodel"
 	"cria/internal/disk"
+	"cria/internal/train"
 
 	"github.com/spf13/cobra"
 	features "golang.org/x/sys/cpu"
@@ -106,7 +107,7 @@ func newDoctor(ui *ui) *cobra.Command {
 }
 
 func diagnose() *diagnosis {
-	d := &diagnosis{Version: version(), Go: runtime.Version(), System: runtime.GOOS + "/" + runtime.GOARCH, Advice: []string{}}
+	d := &diagnosis{Version: train.Version(), Go: runtime.Version(), System: runtime.GOOS + "/" + runtime.GOARCH, Advice: []string{}}
 	d.CPU.Name, d.CPU.Cores, d.CPU.Threads = cpuName(), runtime.NumCPU(), runtime.GOMAXPROCS(0)
 	d.CPU.Features = cpuFeatures()
 	level := kernels.Best()

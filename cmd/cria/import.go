@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"cria/internal/convert"
+	"cria/internal/data"
 	"cria/internal/disk"
 	"cria/internal/inspect"
 	"cria/internal/train"
@@ -110,8 +111,8 @@ func imported(ctx context.Context, ui *ui, dir string) error {
 	var s sheet
 	s.line("model", "%s", dir)
 	s.line("architecture", "%s, %s", m.Architecture, plural(m.NumHiddenLayers, "layer"))
-	s.line("parameters", "%s in %s, %s", thousands(int(m.Parameters)), plural(tensors, "tensor"), byteSize(m.Bytes))
-	s.line("tokenizer", "%s, %s tokens", m.Tokenizer.Type, thousands(m.Tokenizer.Tokens))
+	s.line("parameters", "%s in %s, %s", data.Thousands(int(m.Parameters)), plural(tensors, "tensor"), byteSize(m.Bytes))
+	s.line("tokenizer", "%s, %s tokens", m.Tokenizer.Type, data.Thousands(m.Tokenizer.Tokens))
 	s.line("chat template", "%s", yesNo(m.Tokenizer.ChatTemplate))
 	if _, err := fmt.Fprint(ui.out, printable(s.String())); err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"cria/internal/data"
 	"cria/internal/demomodel"
 	"cria/internal/hub"
 	"cria/internal/starter"
@@ -208,7 +209,7 @@ func answers(ctx context.Context, q *questions, f initFlags) (*starter.Draft, st
 	}
 	ui.show("counting tokens ...")
 	d, err := starter.New(ctx, a, func(rows int) {
-		ui.show(fmt.Sprintf("counting tokens: %s of %s rows ...", thousands(rows), thousands(a.Rows.Count)))
+		ui.show(fmt.Sprintf("counting tokens: %s of %s rows ...", data.Thousands(rows), data.Thousands(a.Rows.Count)))
 	})
 	return d, a, err
 }
@@ -226,7 +227,7 @@ func modelsHere() []string {
 func describeDraft(ui *ui, path string, d *starter.Draft, a starter.Answers) {
 	ui.note("\nwrote %s", path)
 	if d.Steps > 0 {
-		ui.note("  %s optimizer steps over %s rows", thousands(d.Steps), thousands(a.Rows.Count))
+		ui.note("  %s optimizer steps over %s rows", data.Thousands(d.Steps), data.Thousands(a.Rows.Count))
 	}
 	if d.Prompt != "" {
 		ui.note("  the model has no chat template; this prompt goes before every response, change prompt_template if you like:\n    %s", strings.ReplaceAll(printable(d.Prompt), "\n", "\n    "))

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"cria/internal/data"
 	"cria/internal/inspect"
 
 	"github.com/spf13/cobra"
@@ -94,12 +95,12 @@ func (s *sheet) model(m *inspect.Model) {
 	if m.HiddenSize > 0 {
 		s.line("sizes", "%s, hidden_size %d, intermediate_size %d, %d heads (%d key-value) of %d, vocab_size %d", plural(m.NumHiddenLayers, "layer"), m.HiddenSize,
 			m.IntermediateSize, m.NumAttentionHeads, m.NumKeyValueHeads, m.HeadDim, m.VocabSize)
-		s.line("context", "%s tokens, RoPE %s", thousands(m.MaxPositionEmbeddings), m.RopeScaling)
+		s.line("context", "%s tokens, RoPE %s", data.Thousands(m.MaxPositionEmbeddings), m.RopeScaling)
 	}
-	s.line("parameters", "%s%s", thousands(int(m.Parameters)), map[bool]string{true: ", head tied to the embedding"}[m.TieWordEmbeddings])
+	s.line("parameters", "%s%s", data.Thousands(int(m.Parameters)), map[bool]string{true: ", head tied to the embedding"}[m.TieWordEmbeddings])
 	s.line("weights", "%s, %s in %s", dtypes(m.DTypes), byteSize(m.Bytes), plural(len(m.Files), "file"))
 	if t := m.Tokenizer; t != nil {
-		s.line("tokenizer", "%s, %s tokens, bos %s, eos %s, pad %s", t.Type, thousands(t.Tokens), orDash(t.BOSToken), orDash(t.EOSToken), orDash(t.PadToken))
+		s.line("tokenizer", "%s, %s tokens, bos %s, eos %s, pad %s", t.Type, data.Thousands(t.Tokens), orDash(t.BOSToken), orDash(t.EOSToken), orDash(t.PadToken))
 		s.line("chat template", "%s", yesNo(t.ChatTemplate))
 	}
 	s.line("ends a reply", "%s", orDash(strings.Trim(fmt.Sprint(m.EOSTokenID), "[]")))
@@ -113,11 +114,11 @@ func (s *sheet) gguf(g *inspect.GGUF) {
 	s.line("format", "GGUF %d, %s", g.Version, byteSize(g.Bytes))
 	s.line("architecture", "%s", orDash(g.Architecture))
 	s.line("name", "%s", orDash(g.Name))
-	s.line("parameters", "%s in %s", thousands(int(g.Parameters)), plural(g.Tensors, "tensor"))
+	s.line("parameters", "%s in %s", data.Thousands(int(g.Parameters)), plural(g.Tensors, "tensor"))
 	for i, t := range g.Types {
 		s.line([]string{"types", ""}[min(i, 1)], "%-8s %s, %s", t.Type, plural(t.Tensors, "tensor"), byteSize(t.Bytes))
 	}
-	s.line("tokenizer", "%s, %s tokens", orDash(g.Tokenizer), thousands(g.Tokens))
+	s.line("tokenizer", "%s, %s tokens", orDash(g.Tokenizer), data.Thousands(g.Tokens))
 	s.line("chat template", "%s", yesNo(g.Template))
 	for i, v := range g.Metadata {
 		s.line([]string{"metadata", ""}[min(i, 1)], "%s: %s", v.Key, strings.ReplaceAll(v.Value, "\n", "⏎"))
@@ -135,9 +136,9 @@ func (s *sheet) safetensors(f *inspect.Safetensors) {
 		name, dtype, shape = max(name, len(t.Name)), max(dtype, len(t.DType)), max(shape, len(fmt.Sprint(t.Shape)))
 	}
 	for _, t := range f.Tensors {
-		fmt.Fprintf(s, "  %-*s  %-*s  %-*s  %15s\n", name, t.Name, dtype, t.DType, shape, fmt.Sprint(t.Shape), thousands(int(t.Bytes)))
+		fmt.Fprintf(s, "  %-*s  %-*s  %-*s  %15s\n", name, t.Name, dtype, t.DType, shape, fmt.Sprint(t.Shape), data.Thousands(int(t.Bytes)))
 	}
-	fmt.Fprintf(s, "  %-*s  %*s  %15s\n", name, "total", dtype+2+shape, "", thousands(int(f.Bytes)))
+	fmt.Fprintf(s, "  %-*s  %*s  %15s\n", name, "total", dtype+2+shape, "", data.Thousands(int(f.Bytes)))
 	keys := make([]string, 0, len(f.Metadata))
 	for k := range f.Metadata {
 		keys = append(keys, k)
@@ -146,7 +147,7 @@ func (s *sheet) safetensors(f *inspect.Safetensors) {
 	for _, k := range keys {
 		s.line("metadata", "%s: %s", k, f.Metadata[k])
 	}
-	s.line("tensors", "%d with %s elements, file of %s", len(f.Tensors), thousands(int(f.Parameters)), byteSize(f.FileBytes))
+	s.line("tensors", "%d with %s elements, file of %s", len(f.Tensors), data.Thousands(int(f.Parameters)), byteSize(f.FileBytes))
 }
 
 func (s *sheet) dataset(d *inspect.Dataset) {
@@ -155,9 +156,9 @@ func (s *sheet) dataset(d *inspect.Dataset) {
 	if d.Rows == 0 {
 		return
 	}
-	s.line("rows", "%s, %s of them with an input", thousands(d.Rows), thousands(d.WithInput))
-	s.line("characters", "%s, %.1f a row", thousands(d.Characters), float64(d.Characters)/float64(d.Rows))
-	s.line("longest", "row %d at line %d, %s characters", d.Longest.Row, d.Longest.Line, thousands(d.Longest.Characters))
+	s.line("rows", "%s, %s of them with an input", data.Thousands(d.Rows), data.Thousands(d.WithInput))
+	s.line("characters", "%s, %.1f a row", data.Thousands(d.Characters), float64(d.Characters)/float64(d.Rows))
+	s.line("longest", "row %d at line %d, %s characters", d.Longest.Row, d.Longest.Line, data.Thousands(d.Longest.Characters))
 	for _, r := range d.First {
 		s.line(fmt.Sprintf("row %d", r.Row), "instruction  %s", excerpt(r.Instruction))
 		if r.Input != "" {
@@ -278,7 +279,7 @@ func (s *sheet) adapter(a *inspect.Adapter) {
 			s.line("", "SHA-256 %s", a.BaseSHA256)
 		}
 	}
-	s.line("trainable", "%s parameters in %s, %s, %s", thousands(int(a.Parameters)), plural(a.Modules, "module"), dtypes(a.DTypes), byteSize(a.Bytes))
+	s.line("trainable", "%s parameters in %s, %s, %s", data.Thousands(int(a.Parameters)), plural(a.Modules, "module"), dtypes(a.DTypes), byteSize(a.Bytes))
 	if a.PEFT != "" {
 		s.line("read by", "cria, peft %s", a.PEFT)
 	}

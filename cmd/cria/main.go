@@ -124,7 +124,7 @@ func newRoot(ui *ui) *cobra.Command {
 		Example:       "  cria demo\n  cria train recipe.yaml learning_rate=2e-4\n  cria chat ./model --adapter output",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Version:       version(),
+		Version:       train.Version(),
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usagef("%s; %s --help lists the flags", goParse.ReplaceAllString(err.Error(), ""), c.CommandPath())
@@ -136,18 +136,3 @@ func newRoot(ui *ui) *cobra.Command {
 
 // goParse is how strconv's errors begin.
 var goParse = regexp.MustCompile(`strconv\.\w+: parsing "[^"]*": `)
-
-// version is the module's version and the commit it was built from.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	v := info.Main.Version
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && len(s.Value) >= 12 && !strings.Contains(v, s.Value[:12]) {
-			v += " " + s.Value[:12]
-		}
-	}
-	return v
-}

@@ -9,6 +9,7 @@ import (
 	"cria/internal/bench"
 	"cria/internal/compute"
 	"cria/internal/compute/cpu/kernels"
+	"cria/internal/data"
 	"cria/internal/train"
 
 	"github.com/spf13/cobra"
@@ -89,15 +90,15 @@ func newPlan(ui *ui) *cobra.Command {
 func (r *planReport) text() string {
 	var s sheet
 	p, m, a := r.Plan, &r.Memory, &r.Memory.Activations
-	s.line("parameters", "%s trainable of %s", thousands(p.Trainable), thousands(p.Parameters))
-	s.line("steps", "%s, %s rows", thousands(p.Steps), thousands(r.Rows))
-	s.line("tokens", "%s a step, %s in the largest", thousands(int(p.Tokens.Mean)), thousands(p.Tokens.Largest))
-	s.line("", "%s computed, %s in the largest; %s labelled", thousands(int(p.Computed.Mean)), thousands(p.Computed.Largest), thousands(int(p.Labelled.Mean)))
+	s.line("parameters", "%s trainable of %s", data.Thousands(p.Trainable), data.Thousands(p.Parameters))
+	s.line("steps", "%s, %s rows", data.Thousands(p.Steps), data.Thousands(r.Rows))
+	s.line("tokens", "%s a step, %s in the largest", data.Thousands(int(p.Tokens.Mean)), data.Thousands(p.Tokens.Largest))
+	s.line("", "%s computed, %s in the largest; %s labelled", data.Thousands(int(p.Computed.Mean)), data.Thousands(p.Computed.Largest), data.Thousands(int(p.Labelled.Mean)))
 	if p.Surveyed < p.Steps {
-		s.line("", "counted in the first %s steps; the largest is a bound for all", thousands(p.Surveyed))
+		s.line("", "counted in the first %s steps; the largest is a bound for all", data.Thousands(p.Surveyed))
 	}
 	s.line("arithmetic", "%s, %s, %s", p.DType, p.Kernels, plural(p.Threads, "thread"))
-	s.line("passes", "up to %s tokens; %.1f passes a step, forward and backward", thousands(p.PassRows), p.Passes)
+	s.line("passes", "up to %s tokens; %.1f passes a step, forward and backward", data.Thousands(p.PassRows), p.Passes)
 	s.line("computed again", "%s", p.Again())
 	s.line("weights", "%s", map[bool]string{false: "packed once, for both directions", true: "packed anew in every operation, from the mapped files"}[p.MapWeights])
 	s.WriteString("\n")
@@ -118,7 +119,7 @@ func (r *planReport) text() string {
 	s.WriteString("\n")
 	s.line("operations", "%s a step, %s in the largest, %s in all", flops(p.FLOP.Mean), flops(p.FLOP.Largest), flops(p.FLOP.Job))
 	if p.Evaluations > 0 {
-		s.line("evaluations", "%s of %s, %s each", thousands(p.Evaluations), plural(p.EvalRows, "row"), flops(p.FLOP.Evaluation))
+		s.line("evaluations", "%s of %s, %s each", data.Thousands(p.Evaluations), plural(p.EvalRows, "row"), flops(p.FLOP.Evaluation))
 	}
 	if f := r.Forecast; f != nil {
 		s.line("time, about", "%s a step, %s for the largest, %s in all; %.0f tokens/s", duration(f.Mean), duration(f.Largest), duration(f.Job), f.Tokens)
@@ -161,7 +162,7 @@ func duration(seconds float64) string {
 
 // memoryLine is the plan in a line, for cria train.
 func memoryLine(p *train.Plan) string {
-	s := fmt.Sprintf("memory: at most %s, and %s of mapped files; passes of up to %s tokens", byteSize(p.Memory.Own), byteSize(p.Memory.Mapped), thousands(p.PassRows))
+	s := fmt.Sprintf("memory: at most %s, and %s of mapped files; passes of up to %s tokens", byteSize(p.Memory.Own), byteSize(p.Memory.Mapped), data.Thousands(p.PassRows))
 	if p.DropGateUp+p.DropAll > 0 {
 		s += "; computed again: " + p.Again()
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"cria/internal/data"
 	"cria/internal/inspect"
 	"cria/internal/recipe"
 	"cria/internal/train"
@@ -140,9 +141,9 @@ func showAnswering(ui *ui, r *recipe.Recipe, done, all int) {
 // describe says what is about to be trained.
 func describe(ui *ui, j *train.Job) {
 	trainable, all := j.Parameters()
-	ui.note("trainable params: %s || all params: %s || trainable%%: %.4f", thousands(trainable), thousands(all), 100*float64(trainable)/float64(all))
+	ui.note("trainable params: %s || all params: %s || trainable%%: %.4f", data.Thousands(trainable), data.Thousands(all), 100*float64(trainable)/float64(all))
 	p := j.Report
-	ui.note("%s rows, %s tokens, %s of them trained; %d steps; %s, %s on %d threads", thousands(p.Rows), thousands(p.Tokens), thousands(p.Labelled),
+	ui.note("%s rows, %s tokens, %s of them trained; %d steps; %s, %s on %d threads", data.Thousands(p.Rows), data.Thousands(p.Tokens), data.Thousands(p.Labelled),
 		j.Steps.Len(), j.Model.Backend().Name(), j.DType, j.Threads)
 	for _, t := range []struct {
 		n    int
@@ -183,14 +184,6 @@ func showProgress(ui *ui, p *train.Progress) {
 func bar(done, all, width int) string {
 	n := width * done / max(1, all)
 	return "[" + strings.Repeat("=", n) + strings.Repeat(" ", width-n) + "]"
-}
-
-func thousands(n int) string {
-	s := fmt.Sprint(n)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
 }
 
 func plural(n int, what string) string {

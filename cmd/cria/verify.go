@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -45,10 +44,7 @@ func newVerify(ui *ui) *cobra.Command {
 				return err
 			}
 			if asJSON {
-				enc := json.NewEncoder(ui.out)
-				enc.SetIndent("", "  ")
-				enc.SetEscapeHTML(false)
-				if err := enc.Encode(v); err != nil {
+				if err := ui.json(v); err != nil {
 					return err
 				}
 			} else {

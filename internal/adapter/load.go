@@ -198,7 +198,7 @@ func (a *Adapter) readTensors(f *safetensors.File, layout layout, m *llama.Confi
 				return err
 			}
 			if layout.transposed {
-				v = transpose(v, t.Shape[0], t.Shape[1])
+				v = llama.Transpose(v, t.Shape[0], t.Shape[1])
 			}
 			*to = v
 		}

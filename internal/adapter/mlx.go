@@ -158,14 +158,3 @@ func (c *Config) takeMLXNames(tensors []string) error {
 	c.TargetModules.List, c.LayersToTransform = byLayer[layers[0]], layers
 	return nil
 }
-
-// transpose returns v, of shape (rows, columns), as (columns, rows).
-func transpose(v []float32, rows, columns int) []float32 {
-	out := make([]float32, len(v))
-	for r := range rows {
-		for c, x := range v[r*columns:][:columns] {
-			out[c*rows+r] = x
-		}
-	}
-	return out
-}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"cria/internal/disk"
+	"cria/internal/llama"
 	"cria/internal/safetensors"
 )
 
@@ -34,7 +35,7 @@ func asMLX(t *testing.T, config string, keep func(name string) bool) string {
 		}
 		name = strings.NewReplacer(tensorPrefix, "", ".lora_A.weight", ".lora_a", ".lora_B.weight", ".lora_b").Replace(name)
 		if keep(name) {
-			list = append(list, safetensors.FromFloat32s(name, []int{x.Shape[1], x.Shape[0]}, transpose(v, x.Shape[0], x.Shape[1])))
+			list = append(list, safetensors.FromFloat32s(name, []int{x.Shape[1], x.Shape[0]}, llama.Transpose(v, x.Shape[0], x.Shape[1])))
 		}
 	}
 	out := files{ConfigName: []byte(config)}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -167,8 +168,7 @@ func (f *facts) unscaled(scale func(m *adapter.Module) float64) bool {
 		return false
 	}
 	return slices.ContainsFunc(f.adapter.Modules, func(m adapter.Module) bool {
-		want, got := m.Scale, scale(&m)
-		return got-want > 1e-6*max(want, -want) || want-got > 1e-6*max(want, -want)
+		return math.Abs(scale(&m)-m.Scale) > 1e-6*math.Abs(m.Scale)
 	})
 }
 

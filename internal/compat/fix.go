@@ -3,7 +3,9 @@ package compat
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"math"
 	"path/filepath"
 	"strings"
 
@@ -79,7 +81,7 @@ func level(a *adapter.Adapter) (folded bool) {
 	for i := range a.Modules {
 		m := &a.Modules[i]
 		rank = max(rank, m.R)
-		if abs(m.Scale) > abs(scale) {
+		if math.Abs(m.Scale) > math.Abs(scale) {
 			scale = m.Scale
 		}
 		plain = plain && m.R == c.R && m.Scale == c.LoraAlpha/float64(c.R)
@@ -119,8 +121,6 @@ func pad(m *adapter.Module, rank int) (a, b []float32) {
 	return a, b
 }
 
-func abs(x float64) float64 { return max(x, -x) }
-
 // copyFile copies a file, if it is there.
 func copyFile(w *disk.DirWriter, dir, name string) error {
 	const limit = 1 << 30
@@ -131,12 +131,7 @@ func copyFile(w *disk.DirWriter, dir, name string) error {
 	if err != nil {
 		return err
 	}
-	out, err := w.Create(name)
-	if err != nil {
-		return err
-	}
-	_, err = out.Write(content)
-	return errors.Join(err, out.Close())
+	return w.WriteFile(name, func(f io.Writer) error { _, err := f.Write(content); return err })
 }
 
 // inside reports that path is dir or lies in it.

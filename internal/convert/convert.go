@@ -2,7 +2,6 @@
 package convert
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -130,7 +129,7 @@ func publish(dir string, source Source, files map[string][]byte, weights func(io
 		}
 		slices.Sort(names)
 		for _, name := range names {
-			err := create(d, name, func(w io.Writer) error {
+			err := d.WriteFile(name, func(w io.Writer) error {
 				_, err := w.Write(files[name])
 				return err
 			})
@@ -138,21 +137,6 @@ func publish(dir string, source Source, files map[string][]byte, weights func(io
 				return err
 			}
 		}
-		return create(d, safetensors.SingleFile, weights)
+		return d.WriteFile(safetensors.SingleFile, weights)
 	})
-}
-
-func create(d *disk.DirWriter, name string, fill func(io.Writer) error) error {
-	f, err := d.Create(name)
-	if err != nil {
-		return err
-	}
-	w := bufio.NewWriterSize(f, 1<<20)
-	if err := fill(w); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := w.Flush(); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	return f.Close()
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"cria/internal/disk"
@@ -138,7 +139,7 @@ func (c *Cache) prune(keep string) {
 }
 
 // key is the SHA-256 of everything that decides what the rows are: the bytes of the files, how they are read, the recipe,
-// and this program.
+// and this program, since another version may make other rows; one that cannot be read is as no other.
 func (s *Source) key(ctx context.Context, recipe any, o *Options) (string, error) {
 	type file struct{ SHA256, Kind, Compression string }
 	var files [][]file
@@ -165,7 +166,7 @@ func (s *Source) key(ctx context.Context, recipe any, o *Options) (string, error
 	}
 	limits := *o
 	limits.Threads, limits.Progress = 0, nil
-	b, err := json.Marshal(map[string]any{"row format": rowFormat, "program": program(ctx), "files": files, "samples": samples, "seed": sampled, "format": s.spec.Format,
+	b, err := json.Marshal(map[string]any{"row format": rowFormat, "program": cmp.Or(Program(), time.Now().String()), "files": files, "samples": samples, "seed": sampled, "format": s.spec.Format,
 		"columns": sortedColumns(s.spec.Columns), "max_samples": s.spec.MaxSamples, "options": limits, "recipe": recipe})
 	if err != nil {
 		return "", err
@@ -174,17 +175,18 @@ func (s *Source) key(ctx context.Context, recipe any, o *Options) (string, error
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// program is the hash of the running program, since another version may make other rows; where it cannot be read, a text
-// that no other run has.
-func program(ctx context.Context) string {
+// Program is the SHA-256 of the running program; "" where it cannot be read.
+var Program = sync.OnceValue(func() string {
 	path, err := os.Executable()
-	if err == nil {
-		if sum, err := hashFile(ctx, path); err == nil {
-			return sum
-		}
+	if err != nil {
+		return ""
 	}
-	return time.Now().String()
-}
+	sum, err := disk.HashFile(context.Background(), path, nil)
+	if err != nil {
+		return ""
+	}
+	return sum
+})
 
 // state is what changes when a file is written to.
 func (s *Source) state() (out []string, err error) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/bits"
 	"slices"
+	"strconv"
 
 	"cria/internal/pack"
 )
@@ -39,6 +40,15 @@ type File struct {
 	Columns []string `json:"columns"` // that are used
 	Ignored []string `json:"ignored"` // that are not
 	Rows    int      `json:"rows"`    // examples read
+}
+
+// Thousands is a number with commas between thousands, as people read it.
+func Thousands(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
 }
 
 // Describe says how the files were understood, in a line for each run of files that are alike.

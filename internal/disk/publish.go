@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
@@ -206,6 +207,19 @@ func (w *DirWriter) Create(name string) (io.WriteCloser, error) {
 	w.files = append(w.files, FileSum{Name: name})
 	w.open++
 	return &dirFile{w: w, f: f, index: len(w.files) - 1, hash: sha256.New()}, nil
+}
+
+// WriteFile creates the file called name with what fill writes.
+func (w *DirWriter) WriteFile(name string, fill func(io.Writer) error) error {
+	f, err := w.Create(name)
+	if err != nil {
+		return err
+	}
+	b := bufio.NewWriterSize(f, 64<<10)
+	if err = fill(b); err == nil {
+		err = b.Flush()
+	}
+	return errors.Join(err, f.Close())
 }
 
 func (w *DirWriter) fail(err error) error {

@@ -1,7 +1,6 @@
 package export
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -74,7 +73,7 @@ func (s *Source) Merge(ctx context.Context, dir string, progress Progress) error
 			return err
 		}
 		for _, name := range slices.Sorted(maps.Keys(files)) {
-			if err := write(d, name, func(w io.Writer) error { _, err := w.Write(files[name]); return err }); err != nil {
+			if err := d.WriteFile(name, func(w io.Writer) error { _, err := w.Write(files[name]); return err }); err != nil {
 				return err
 			}
 		}
@@ -87,20 +86,6 @@ func (s *Source) Merge(ctx context.Context, dir string, progress Progress) error
 		}
 		return s.writeShards(ctx, d, shards, total, progress)
 	})
-}
-
-// write makes one file of a directory.
-func write(d *disk.DirWriter, name string, fill func(io.Writer) error) error {
-	f, err := d.Create(name)
-	if err != nil {
-		return err
-	}
-	w := bufio.NewWriterSize(f, 1<<20)
-	err = fill(w)
-	if err == nil {
-		err = w.Flush()
-	}
-	return errors.Join(err, f.Close())
 }
 
 // companions are the files beside the weights: the base model's, with the chat template and the end of training.
@@ -199,7 +184,7 @@ func (s *Source) writeShards(ctx context.Context, d *disk.DirWriter, shards [][]
 		for _, t := range shard {
 			index.WeightMap[t.Name] = name
 		}
-		err := write(d, name, func(w io.Writer) error {
+		err := d.WriteFile(name, func(w io.Writer) error {
 			return safetensors.WriteFunc(w, shard, map[string]string{"format": "pt"}, func(w io.Writer, t safetensors.Tensor) error {
 				return s.writeMerged(ctx, w, t, func(bytes int) {
 					done += int64(bytes)
@@ -218,7 +203,7 @@ func (s *Source) writeShards(ctx context.Context, d *disk.DirWriter, shards [][]
 	if err != nil {
 		return err
 	}
-	return write(d, safetensors.IndexFile, func(w io.Writer) error { _, err := w.Write(text); return err })
+	return d.WriteFile(safetensors.IndexFile, func(w io.Writer) error { _, err := w.Write(text); return err })
 }
 
 // writeMerged writes one weight: as it is stored, or with the adapter's part.

@@ -37,11 +37,11 @@ func (s *Source) Ollama(ctx context.Context, dir, name string, t Type, progress 
 		return err
 	}
 	return disk.PublishDir(disk.OS{}, dir, func(d *disk.DirWriter) error {
-		err := write(d, ModelfileName, func(w io.Writer) error { _, err := io.WriteString(w, modelfile); return err })
+		err := d.WriteFile(ModelfileName, func(w io.Writer) error { _, err := io.WriteString(w, modelfile); return err })
 		if err != nil {
 			return err
 		}
-		if err := write(d, file, func(w io.Writer) error { return s.writeGGUF(ctx, w, values, tensors, progress) }); err != nil {
+		if err := d.WriteFile(file, func(w io.Writer) error { return s.writeGGUF(ctx, w, values, tensors, progress) }); err != nil {
 			return err
 		}
 		return s.checkGGUF(filepath.Join(d.Dir(), file))

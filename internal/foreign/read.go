@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -53,11 +52,14 @@ func read(file string, content []byte) ([]entry, error) {
 	if json.Valid(content) {
 		content = bytes.ReplaceAll(content, []byte("\t"), []byte(" ")) // outside of texts only, where YAML does not take them
 	}
-	root, err := parse(content)
+	root, err := recipe.ParseYAML(content)
 	if err != nil {
 		var one *yaml.LoadError
 		var many *yaml.LoadErrors
+		var second recipe.SecondDocument
 		switch {
+		case errors.As(err, &second):
+			return fail(0, 0, "a second document begins in line %d: a recipe is one", second.Line)
 		case errors.As(err, &many) && len(many.Errors) > 0:
 			one = many.Errors[0]
 		case !errors.As(err, &one):
@@ -90,29 +92,6 @@ func badByte(content []byte) int {
 		i += n
 	}
 	return -1
-}
-
-// parse returns the root of the only document, nil where there is none.
-func parse(content []byte) (*yaml.Node, error) {
-	loader, err := yaml.NewLoader(bytes.NewReader(content))
-	if err != nil {
-		return nil, err
-	}
-	var document, second yaml.Node
-	if err := loader.Load(&document); err == io.EOF {
-		return nil, nil
-	} else if err != nil {
-		return nil, err
-	}
-	if err := loader.Load(&second); err == nil {
-		return nil, fmt.Errorf("a second document begins in line %d: a recipe is one", second.Line)
-	} else if err != io.EOF {
-		return nil, err
-	}
-	if len(document.Content) == 0 {
-		return nil, nil
-	}
-	return document.Content[0], nil
 }
 
 // expander copies a tree with aliases replaced, within limits, and checks its keys.

@@ -21,16 +21,12 @@ const (
 	loading   = "how the model is loaded"
 )
 
-// trainerKeys are keys of transformers' TrainingArguments (src/transformers/training_args.py), which LLaMA-Factory and TRL take
-// under their own names, as cria does.
-var trainerKeys = tableOf(
+// sharedKeys are those that axolotl takes too, under the same names and with the same meaning.
+var sharedKeys = tableOf(
 	map[string]rule{
-		"per_device_train_batch_size": whole("per_device_train_batch_size"),
 		"gradient_accumulation_steps": whole("gradient_accumulation_steps"),
-		"num_train_epochs":            number("num_train_epochs"),
 		"max_steps":                   maxSteps,
 		"learning_rate":               number("learning_rate"),
-		"lr_scheduler_type":           scheduler,
 		"lr_scheduler_kwargs":         later, // needs lr_scheduler_type
 		"warmup_steps":                warmup,
 		"warmup_ratio":                warmup,
@@ -49,23 +45,34 @@ var trainerKeys = tableOf(
 		"evaluation_strategy":         later,
 		"load_best_model_at_end":      later,
 		"seed":                        whole("seed"),
-		"optim":                       optimizer,
 		"bf16":                        half,
 		"fp16":                        half,
-		"report_to":                   reportTo,
 		"resume_from_checkpoint":      lost("another tool's checkpoint cannot be gone on from; its adapter can be started from with adapter: DIR"),
 		"metric_for_best_model":       lost("the best checkpoint of cria is the one with the smallest eval_loss", "loss", "eval_loss"),
 		"greater_is_better":           lost("the best checkpoint of cria is the one with the smallest eval_loss"),
-		"train_sampling_strategy":     lost("cria draws the rows of a step at random from all", "random"),
-		"data_seed":                   lost("the order of rows is drawn by seed"),
-		"eval_delay":                  lost("cria evaluates from the first eval_steps on"),
 	},
-	each(lost("the loss is plain cross-entropy"), "label_smoothing_factor"),
 	each(lost("no noise is added to embeddings"), "neftune_noise_alpha"),
 	each(lost("AdamW is the only optimizer"), "optim_args optim_target_modules"),
 	each(lost("cria draws the rows of a step at random from all"), "group_by_length"),
 	each(lost("the last, smaller step of an epoch is trained too"), "dataloader_drop_last"),
 	each(lost("the batch size is what the recipe says"), "auto_find_batch_size"),
+)
+
+// trainerKeys are keys of transformers' TrainingArguments (src/transformers/training_args.py), which LLaMA-Factory and TRL take
+// under their own names, as cria does.
+var trainerKeys = tableOf(
+	sharedKeys,
+	map[string]rule{
+		"per_device_train_batch_size": whole("per_device_train_batch_size"),
+		"num_train_epochs":            number("num_train_epochs"),
+		"lr_scheduler_type":           scheduler,
+		"optim":                       optimizer,
+		"report_to":                   reportTo,
+		"train_sampling_strategy":     lost("cria draws the rows of a step at random from all", "random"),
+		"data_seed":                   lost("the order of rows is drawn by seed"),
+		"eval_delay":                  lost("cria evaluates from the first eval_steps on"),
+	},
+	each(lost("the loss is plain cross-entropy"), "label_smoothing_factor"),
 	each(idle("cria computes activations again where memory does not suffice (gradient_checkpointing: auto)"),
 		"gradient_checkpointing gradient_checkpointing_kwargs"),
 	each(idle(hardware), `tf32 bf16_full_eval fp16_full_eval torch_compile torch_compile_backend torch_compile_mode use_liger_kernel

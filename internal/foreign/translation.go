@@ -158,46 +158,25 @@ func refuse(why string) rule {
 	}
 }
 
-// whole, number, flag, text and texts are the rules of keys that have the same meaning under a name of cria's.
-func whole(key string) rule {
-	return func(t *translation, e entry) {
-		if v, ok := wholeOf(e.node); ok {
-			t.set(key, v, e)
-		} else {
-			t.mustBe(e, "a whole number")
+// named makes the rules of keys that have the same meaning under a name of cria's.
+func named[T any](read func(*yaml.Node) (T, bool), what string) func(key string) rule {
+	return func(key string) rule {
+		return func(t *translation, e entry) {
+			if v, ok := read(e.node); ok {
+				t.set(key, v, e)
+			} else {
+				t.mustBe(e, what)
+			}
 		}
 	}
 }
 
-func number(key string) rule {
-	return func(t *translation, e entry) {
-		if v, ok := numberOf(e.node); ok {
-			t.set(key, v, e)
-		} else {
-			t.mustBe(e, "a number")
-		}
-	}
-}
-
-func flag(key string) rule {
-	return func(t *translation, e entry) {
-		if v, ok := boolOf(e.node); ok {
-			t.set(key, v, e)
-		} else {
-			t.mustBe(e, "true or false")
-		}
-	}
-}
-
-func text(key string) rule {
-	return func(t *translation, e entry) {
-		if v, ok := textOf(e.node); ok && v != "" {
-			t.set(key, v, e)
-		} else {
-			t.mustBe(e, "text")
-		}
-	}
-}
+var (
+	whole  = named(wholeOf, "a whole number")
+	number = named(numberOf, "a number")
+	flag   = named(boolOf, "true or false")
+	text   = named(func(n *yaml.Node) (string, bool) { s, ok := textOf(n); return s, ok && s != "" }, "text")
+)
 
 // list reads a list of texts, or one text with commas.
 func (t *translation) list(e entry) (items []string) {

@@ -20,7 +20,7 @@ var (
 	//go:embed page.css
 	pageCSS string
 
-	page = template.Must(template.New("page").Funcs(template.FuncMap{"safe": Safe, "count": count}).Parse(pageHTML))
+	page = template.Must(template.New("page").Funcs(template.FuncMap{"safe": Safe, "count": data.Thousands}).Parse(pageHTML))
 )
 
 // slots is how many checks the page can filter by.
@@ -87,8 +87,8 @@ func (p *Proof) WriteHTML(w io.Writer, rows []int) error {
 		v.Title = "What " + Safe(filepath.Base(p.Recipe)) + " trains"
 	}
 	q := p.quantiles()
-	v.Cards = []card{{count(p.Rows.Len()), "rows"}, {count(p.Report.Tokens), "tokens"}, {fmt.Sprintf("%.1f%%", 100*p.share()), "of them in the loss"},
-		{count(q[0].Tokens), "tokens in half of the rows, at most"}, {count(p.Report.Longest), "tokens in the longest"}}
+	v.Cards = []card{{data.Thousands(p.Rows.Len()), "rows"}, {data.Thousands(p.Report.Tokens), "tokens"}, {fmt.Sprintf("%.1f%%", 100*p.share()), "of them in the loss"},
+		{data.Thousands(q[0].Tokens), "tokens in half of the rows, at most"}, {data.Thousands(p.Report.Longest), "tokens in the longest"}}
 	for _, c := range p.Checks {
 		v.Checks = append(v.Checks, checkView{c, c.State == data.Refused})
 		if len(c.Places) > 0 && !c.Eval && len(v.Filters) < slots {
@@ -112,7 +112,7 @@ func (p *Proof) rowView(i int, filters []*filter) rowView {
 	head, tail, tokens, labelled := clip(v.spans, longest)
 	v.Head, v.Tail = p.tokenViews(head), p.tokenViews(tail)
 	if tokens > 0 {
-		v.Gap = fmt.Sprintf("… %s tokens, %s of them in the loss, are not shown …", count(tokens), count(labelled))
+		v.Gap = fmt.Sprintf("… %s tokens, %s of them in the loss, are not shown …", data.Thousands(tokens), data.Thousands(labelled))
 	}
 	if v.AtLimit {
 		v.Scissors = p.scissors(&v.Row)
@@ -175,7 +175,7 @@ func (p *Proof) plot() *plot {
 		if b.Rows > 0 {
 			h = max(h, 2)
 		}
-		bar := plotBar{Class: "bar", Label: b.label(), From: count(b.From), Rows: count(b.Rows), X: num(x + 1), W: num(step - 2), Mid: num(x + step/2),
+		bar := plotBar{Class: "bar", Label: b.label(), From: data.Thousands(b.From), Rows: data.Thousands(b.Rows), X: num(x + 1), W: num(step - 2), Mid: num(x + step/2),
 			Y: num(base - h), H: num(h), Above: num(base - h - 6), Below: num(base + 18)}
 		if b.From >= 16*wide {
 			bar.Class, bar.From = "tail", bar.From+"+"
@@ -186,7 +186,7 @@ func (p *Proof) plot() *plot {
 			if at > right-260 {
 				v.TextX, v.Anchor = num(at-8), "end"
 			}
-			v.LimitText = "max_length " + count(p.MaxLength)
+			v.LimitText = "max_length " + data.Thousands(p.MaxLength)
 			if n := p.longer(); n > 0 {
 				v.LimitText += ": " + plural(n, "row is longer", "rows are longer")
 			}

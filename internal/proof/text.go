@@ -102,7 +102,7 @@ func (p *Proof) files() (out []string) {
 	const most = 12
 	for i, f := range p.Report.Files {
 		if i == most {
-			return append(out, fmt.Sprintf("and %s more files", count(len(p.Report.Files)-most)))
+			return append(out, fmt.Sprintf("and %s more files", data.Thousands(len(p.Report.Files)-most)))
 		}
 		s := fmt.Sprintf("%s: %s", f.Path, plural(f.Rows, "row", "rows"))
 		if f.Format != "" {
@@ -125,21 +125,23 @@ func (p *Proof) facts() (out [][2]string) {
 	add := func(name, format string, args ...any) {
 		out = append(out, [2]string{name, fmt.Sprintf(format, args...)})
 	}
-	rows := count(p.Rows.Len()) + " to be trained"
+	rows := data.Thousands(p.Rows.Len()) + " to be trained"
 	if n := r.Rows - p.Rows.Len(); n > 0 {
-		rows += fmt.Sprintf(", %s set aside for evaluation", count(n))
+		rows += fmt.Sprintf(", %s set aside for evaluation", data.Thousands(n))
 	}
 	if p.Eval != nil {
-		rows += fmt.Sprintf(", %s for evaluation", count(p.Eval.Rows))
+		rows += fmt.Sprintf(", %s for evaluation", data.Thousands(p.Eval.Rows))
 	}
 	add("rows", "%s", rows)
-	add("tokens", "%s, of them %s (%.1f%%) in the loss", count(r.Tokens), count(r.Labelled), 100*p.share())
+	add("tokens", "%s, of them %s (%.1f%%) in the loss", data.Thousands(r.Tokens), data.Thousands(r.Labelled), 100*p.share())
 	q := p.quantiles()
-	add("length", "half of the rows have up to %s tokens, 90%% %s, 99%% %s, the longest %s", count(q[0].Tokens), count(q[1].Tokens), count(q[2].Tokens), count(q[3].Tokens))
+	add("length", "half of the rows have up to %s tokens, 90%% %s, 99%% %s, the longest %s", data.Thousands(q[0].Tokens), data.Thousands(q[1].Tokens), data.Thousands(q[2].Tokens), data.Thousands(q[3].Tokens))
 	e := p.ends()
 	of := func(n int) string { return plural(n, "row", "rows") }
 	if e.Looked < p.Rows.Len() {
-		of = func(n int) string { return fmt.Sprintf("%s of %s rows looked at", count(n), count(e.Looked)) }
+		of = func(n int) string {
+			return fmt.Sprintf("%s of %s rows looked at", data.Thousands(n), data.Thousands(e.Looked))
+		}
 	}
 	switch {
 	case e.BOS == "":
@@ -199,7 +201,7 @@ func (p *Proof) histogram(t *text) {
 	}
 	most, label, number := 0, 0, 0
 	for _, b := range bins {
-		most, label, number = max(most, b.Rows), max(label, utf8.RuneCountInString(b.label())), max(number, len(count(b.Rows)))
+		most, label, number = max(most, b.Rows), max(label, utf8.RuneCountInString(b.label())), max(number, len(data.Thousands(b.Rows)))
 	}
 	t.print("\n%s  tokens a row has%s\n", t.paint("1", "lengths"), map[bool]string{true: " before max_length cuts it"}[p.Report.Cut.Rows > 0])
 	shown := p.MaxLength == 0
@@ -208,7 +210,7 @@ func (p *Proof) histogram(t *text) {
 			return
 		}
 		shown = true
-		s := fmt.Sprintf("%*s ┄┄ max_length", label+2, count(p.MaxLength))
+		s := fmt.Sprintf("%*s ┄┄ max_length", label+2, data.Thousands(p.MaxLength))
 		if n := p.longer(); n > 0 {
 			s += fmt.Sprintf(": %s longer", plural(n, "row is", "rows are"))
 		}
@@ -219,7 +221,7 @@ func (p *Proof) histogram(t *text) {
 		if p.MaxLength <= b.From {
 			limit()
 		}
-		t.print("  %*s  %*s", label, b.label(), number, count(b.Rows))
+		t.print("  %*s  %*s", label, b.label(), number, data.Thousands(b.Rows))
 		if b.Rows > 0 {
 			t.print(" %s", t.paint("36", bar(b.Rows, most, width)))
 		}
@@ -230,9 +232,9 @@ func (p *Proof) histogram(t *text) {
 
 func (b Bin) label() string {
 	if b.From == b.To {
-		return count(b.From)
+		return data.Thousands(b.From)
 	}
-	return count(b.From) + "–" + count(b.To)
+	return data.Thousands(b.From) + "–" + data.Thousands(b.To)
 }
 
 // bar is n of most as blocks, in eighths of a column, rounded up.
@@ -263,7 +265,7 @@ func (p *Proof) checks(t *text) {
 		for i, place := range c.Places {
 			const most = 3
 			if i == most && c.Rows > most {
-				t.print("%s%s\n", indent, t.paint(dim, fmt.Sprintf("and %s more", count(c.Rows-most))))
+				t.print("%s%s\n", indent, t.paint(dim, fmt.Sprintf("and %s more", data.Thousands(c.Rows-most))))
 				break
 			}
 			t.print("%s%s\n", indent, t.paint(dim, Safe(place)))
@@ -276,7 +278,7 @@ func (p *Proof) checks(t *text) {
 
 func (p *Proof) row(t *text, i int) {
 	r := p.Row(i)
-	t.print("\n%s  %s  %s, %s in the loss", t.paint("1", fmt.Sprintf("row %s", count(r.Number))), Safe(r.Where), plural(r.Tokens, "token", "tokens"), count(r.Labelled))
+	t.print("\n%s  %s  %s, %s in the loss", t.paint("1", fmt.Sprintf("row %s", data.Thousands(r.Number))), Safe(r.Where), plural(r.Tokens, "token", "tokens"), data.Thousands(r.Labelled))
 	for _, c := range r.Checks {
 		t.print("  %s", t.paint("33", c))
 	}
@@ -288,7 +290,7 @@ func (p *Proof) row(t *text, i int) {
 	head, tail, tokens, labelled := clip(r.spans, most)
 	t.spans(head)
 	if tokens > 0 {
-		t.print("  %s\n", t.paint("33", fmt.Sprintf("… %s tokens, %s of them in the loss; --row %d shows all …", count(tokens), count(labelled), r.Number)))
+		t.print("  %s\n", t.paint("33", fmt.Sprintf("… %s tokens, %s of them in the loss; --row %d shows all …", data.Thousands(tokens), data.Thousands(labelled), r.Number)))
 		t.spans(tail)
 	}
 	if r.AtLimit {
@@ -301,7 +303,7 @@ func (p *Proof) row(t *text, i int) {
 
 // scissors says what is known of a row that ends at max_length.
 func (p *Proof) scissors(r *Row) string {
-	s := fmt.Sprintf("✂ max_length %s: ", count(p.MaxLength))
+	s := fmt.Sprintf("✂ max_length %s: ", data.Thousands(p.MaxLength))
 	switch {
 	case r.Cut == nil:
 		return s + "the rest is cut off, unless the row just fits"
@@ -395,17 +397,9 @@ func (t *text) cells(spans []Span) {
 	flush()
 }
 
-func count(n int) string {
-	s := fmt.Sprint(n)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
-
 func plural(n int, one, more string) string {
 	if n == 1 {
 		return "1 " + one
 	}
-	return count(n) + " " + more
+	return data.Thousands(n) + " " + more
 }

@@ -1,6 +1,7 @@
 package recipe
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -94,7 +95,7 @@ func (l *loader) document(content []byte) *yaml.Node {
 	if !l.isText(content) {
 		return nil
 	}
-	root, err := parseYAML(content)
+	root, err := ParseYAML(content)
 	if err != nil {
 		line, column, reason := describe(err)
 		l.fail(line, column, "", "%s", reason)
@@ -131,14 +132,14 @@ func (l *loader) isText(content []byte) bool {
 	return true
 }
 
-// secondDocument is the error of a file with more than one document.
-type secondDocument struct{ line int }
+// SecondDocument is the error of a file with more than one document.
+type SecondDocument struct{ Line int }
 
-func (e secondDocument) Error() string { return "a second document begins here: a recipe is one" }
+func (e SecondDocument) Error() string { return "a second document begins here: a recipe is one" }
 
-// parseYAML returns the root of the only document in content, nil where there is none.
-func parseYAML(content []byte) (*yaml.Node, error) {
-	loader, err := yaml.NewLoader(strings.NewReader(string(content)))
+// ParseYAML returns the root of the only document in content, nil where there is none.
+func ParseYAML(content []byte) (*yaml.Node, error) {
+	loader, err := yaml.NewLoader(bytes.NewReader(content))
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +150,7 @@ func parseYAML(content []byte) (*yaml.Node, error) {
 		return nil, err
 	}
 	if err := loader.Load(&second); err == nil {
-		return nil, secondDocument{second.Line}
+		return nil, SecondDocument{second.Line}
 	} else if err != io.EOF {
 		return nil, err
 	}
@@ -163,10 +164,10 @@ func parseYAML(content []byte) (*yaml.Node, error) {
 func describe(err error) (line, column int, reason string) {
 	var one *yaml.LoadError
 	var many *yaml.LoadErrors
-	var second secondDocument
+	var second SecondDocument
 	switch {
 	case errors.As(err, &second):
-		return second.line, 1, second.Error()
+		return second.Line, 1, second.Error()
 	case errors.As(err, &many) && len(many.Errors) > 0:
 		one = many.Errors[0]
 	case errors.As(err, &one):
@@ -298,7 +299,7 @@ func overrideNode(name, value string) (*yaml.Node, error) {
 	default:
 		return plain, nil
 	}
-	n, err := parseYAML([]byte(value))
+	n, err := ParseYAML([]byte(value))
 	switch {
 	case err != nil && !isText:
 		return nil, err

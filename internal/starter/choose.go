@@ -17,7 +17,7 @@ func (d *draft) dataKeys() error {
 	d.set("model", m.Name, "The base model: "+m.Describe())
 	why := "The rows"
 	if r.Here {
-		why += ", " + grouped(r.Count) + " of them"
+		why += ", " + data.Thousands(r.Count) + " of them"
 	}
 	d.set("dataset", r.Names, why+": "+strings.Join(r.Notes, "; "))
 	if len(r.Formats) == 1 {
@@ -40,7 +40,7 @@ func (d *draft) dataKeys() error {
 	if d.System != "" {
 		d.set("system", d.System, "System prompt of rows that have none of their own: what the model is to become")
 		if r.Systems > 0 {
-			d.note("%s of %s rows have a system prompt of their own, which goes before the recipe's", grouped(r.Systems), grouped(r.Count))
+			d.note("%s of %s rows have a system prompt of their own, which goes before the recipe's", data.Thousands(r.Systems), data.Thousands(r.Count))
 		}
 	}
 	return nil
@@ -110,13 +110,13 @@ func (d *draft) lengthKeys(lengths []int) (kept int) {
 	}
 	counted := "yours have"
 	if !whole {
-		counted = fmt.Sprintf("the first %s have", grouped(n))
+		counted = fmt.Sprintf("the first %s have", data.Thousands(n))
 	}
-	d.set("max_length", limit, fmt.Sprintf("Longest row, in tokens; %s %s to %s, 99%% of them at most %s", counted, grouped(lengths[0]), grouped(longest), grouped(most)))
+	d.set("max_length", limit, fmt.Sprintf("Longest row, in tokens; %s %s to %s, 99%% of them at most %s", counted, data.Thousands(lengths[0]), data.Thousands(longest), data.Thousands(most)))
 	if over == 0 && whole {
 		return all
 	}
-	share := fmt.Sprintf("%s of them (%.2g%%)", grouped(over), 100*float64(over)/float64(n))
+	share := fmt.Sprintf("%s of them (%.2g%%)", data.Thousands(over), 100*float64(over)/float64(n))
 	if d.Rows.only(data.Text) { // the beginning of a text is a text
 		d.set("max_cut_share", math.Min(1, math.Ceil(float64(over)/float64(n)*100+1)/100), "Share of the rows that may be cut at max_length: longer are "+share)
 		return all
@@ -126,7 +126,7 @@ func (d *draft) lengthKeys(lengths []int) (kept int) {
 	}
 	d.set("too_long", data.Drop, "What happens to longer rows, "+share+": drop leaves them out, cut would take away the ends of replies")
 	if over*10 > n {
-		d.note("%s rows are longer than the model's context of %s tokens and are left out", share, grouped(window))
+		d.note("%s rows are longer than the model's context of %s tokens and are left out", share, data.Thousands(window))
 	}
 	return all - all*over/n
 }
@@ -168,7 +168,7 @@ func (d *draft) stepKeys(rows int) (steps int) {
 	epochs := "Passes over the dataset, also a fraction"
 	if s, err := data.NewSteps(plan); err == nil && rows > 0 {
 		steps = s.Len()
-		epochs += fmt.Sprintf(": %s steps of %d rows", grouped(steps), plan.Batch*plan.Accumulation)
+		epochs += fmt.Sprintf(": %s steps of %d rows", data.Thousands(steps), plan.Batch*plan.Accumulation)
 	}
 	d.set("per_device_train_batch_size", plan.Batch, "")
 	d.set("gradient_accumulation_steps", plan.Accumulation, "Micro-batches of an optimizer step, which so has "+strconv.Itoa(plan.Batch*plan.Accumulation)+" rows")
@@ -193,7 +193,7 @@ func (d *draft) stepKeys(rows int) (steps int) {
 	d.set("save_steps", saving, "Steps from one checkpoint to the next, from which an interrupted run goes on")
 	d.set("save_total_limit", 3, "Number of checkpoints that are kept, the newest")
 	if aside > 0 {
-		d.set("eval_fraction", aside, fmt.Sprintf("Share of the rows that is set aside and not trained, for eval_loss: %s rows", grouped(rows-plan.Rows)))
+		d.set("eval_fraction", aside, fmt.Sprintf("Share of the rows that is set aside and not trained, for eval_loss: %s rows", data.Thousands(rows-plan.Rows)))
 		d.set("eval_steps", saving, "Steps from one evaluation to the next")
 	}
 	return steps

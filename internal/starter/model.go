@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"cria/internal/data"
 	"cria/internal/hub"
 	"cria/internal/inspect"
 	"cria/internal/tokenizer"
@@ -111,9 +112,9 @@ func (m *Model) Describe() string {
 	case m.Pull:
 		return "not here yet, so nothing is known of it; cria train fetches it, or cria pull"
 	case m.GGUF != "":
-		return fmt.Sprintf("a GGUF file: %s, %s parameters%s; it must be imported before it is trained", m.Architecture, grouped(int(m.Parameters)), template)
+		return fmt.Sprintf("a GGUF file: %s, %s parameters%s; it must be imported before it is trained", m.Architecture, data.Thousands(int(m.Parameters)), template)
 	}
-	return fmt.Sprintf("%s, %s parameters in %d layers, %s tokens of context%s", m.Architecture, grouped(int(m.Parameters)), m.Layers, grouped(m.Window), template)
+	return fmt.Sprintf("%s, %s parameters in %d layers, %s tokens of context%s", m.Architecture, data.Thousands(int(m.Parameters)), m.Layers, data.Thousands(m.Window), template)
 }
 
 var errNoName = errors.New("no path here, and no name on a hub")
@@ -133,13 +134,4 @@ func cached(ctx context.Context, name string, kind hub.Kind) (string, error) {
 	}
 	env.Offline = true // only what is here
 	return hub.New(env).Dir(ctx, name, kind, "", hub.Options{})
-}
-
-// grouped is a number with commas between thousands.
-func grouped(n int) string {
-	s := fmt.Sprint(n)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
 }

@@ -96,7 +96,7 @@ func (r *Rows) Describe() string {
 	if !r.Here {
 		return strings.Join(r.Notes, "\n")
 	}
-	s := grouped(r.Count) + " rows"
+	s := data.Thousands(r.Count) + " rows"
 	if r.Count == 1 {
 		s = "1 row"
 	}

@@ -1,7 +1,6 @@
 package train
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -172,7 +171,7 @@ func (l *Loop) writeAdapter(w *disk.DirWriter, epoch float64) error {
 			return err
 		}
 	}
-	if err := writeFile(w, recipeFile, l.Recipe); err != nil {
+	if err := w.WriteFile(recipeFile, func(f io.Writer) error { _, err := f.Write(l.Recipe); return err }); err != nil {
 		return err
 	}
 	if l.Record != nil {
@@ -362,26 +361,13 @@ func (l *Loop) trainerState(epoch float64) any {
 	}
 }
 
-func writeFile(w *disk.DirWriter, name string, data []byte) error {
-	f, err := w.Create(name)
-	if err != nil {
-		return err
-	}
-	if _, err := f.Write(data); err != nil {
-		return err
-	}
-	return f.Close()
-}
-
 func writeJSON(w *disk.DirWriter, name string, v any) error {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetIndent("", "  ")
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return err
-	}
-	return writeFile(w, name, b.Bytes())
+	return w.WriteFile(name, func(f io.Writer) error {
+		enc := json.NewEncoder(f)
+		enc.SetIndent("", "  ")
+		enc.SetEscapeHTML(false)
+		return enc.Encode(v)
+	})
 }
 
 func copyFile(w *disk.DirWriter, path string) error {
@@ -390,14 +376,7 @@ func copyFile(w *disk.DirWriter, path string) error {
 		return err
 	}
 	defer src.Close()
-	f, err := w.Create(filepath.Base(path))
-	if err != nil {
-		return err
-	}
-	if _, err := io.Copy(f, src); err != nil {
-		return err
-	}
-	return f.Close()
+	return w.WriteFile(filepath.Base(path), func(f io.Writer) error { _, err := io.Copy(f, src); return err })
 }
 
 func readJSON(path string, v any) error {

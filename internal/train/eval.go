@@ -45,53 +45,26 @@ func (c *Config) packEval(g group) *pack.Step {
 
 // evalDemands is demands of the groups of evaluation; where they are very many, of the first and of a bound for the others.
 func (c *Config) evalDemands(ctx context.Context, s *survey, maxRows int) (need pack.Stack, most []*pack.Step, err error) {
-	var at [4]*pack.Step
-	var record [4]int
-	consider := func(step *pack.Step) error {
-		runs, n, err := step.Plan(maxRows)
-		need = need.Max(n)
-		for k, v := range demand(runs) {
-			if v > record[k] {
-				at[k], record[k] = step, v
-			}
-		}
-		return err
-	}
-	tokens, largest := 0, 0
+	tokens, looked, longest := 0, 0, 0
 	for _, g := range s.groups {
-		if err := ctx.Err(); err != nil {
-			return need, nil, err
+		if tokens < surveyTokens {
+			looked++
 		}
 		for i := g.from; i < g.to; i++ {
-			largest = max(largest, c.Eval.Tokens(i))
-		}
-		if tokens >= surveyTokens {
-			continue
-		}
-		step := c.packEval(g)
-		tokens += step.Tokens
-		if err := consider(step); err != nil {
-			return need, nil, err
+			tokens, longest = tokens+c.Eval.Tokens(i), max(longest, c.Eval.Tokens(i))
 		}
 	}
-	if tokens >= surveyTokens {
-		rows := max(s.tokens.Largest, s.minRows)
-		if maxRows > 0 {
-			rows = min(rows, maxRows)
-		}
-		need = need.Max(pack.Stack{Rows: rows, Split: largest})
-		if err := consider(c.longestOf(c.Eval, c.BatchSize*c.Accumulation)); err != nil {
-			return need, nil, err
-		}
+	need, most, err = largest(ctx, looked, func(i int) *pack.Step { return c.packEval(s.groups[i]) }, maxRows)
+	if err != nil || looked == len(s.groups) {
+		return need, most, err
 	}
-	seen := map[*pack.Step]bool{}
-	for _, step := range at {
-		if step != nil && !seen[step] {
-			seen[step] = true
-			most = append(most, step)
-		}
+	rows := max(s.tokens.Largest, s.minRows)
+	if maxRows > 0 {
+		rows = min(rows, maxRows)
 	}
-	return need, most, nil
+	step := c.longestOf(c.Eval, c.BatchSize*c.Accumulation)
+	_, stack, err := step.Plan(maxRows)
+	return need.Max(stack).Max(pack.Stack{Rows: rows, Split: longest}), append(most, step), err
 }
 
 // Evaluate computes the mean loss of all labelled tokens of the evaluation rows, without dropout. It changes nothing that
@@ -120,21 +93,21 @@ func (l *Loop) Evaluate(ctx context.Context) (loss float64, err error) {
 	return sum / float64(labels), nil
 }
 
-// evaluated says whether the log has an evaluation of the step that was made last.
-func (l *Loop) evaluated() bool {
+// evaluated is the eval_loss that the log has of the step that was made last; nil: none.
+func (l *Loop) evaluated() *float64 {
 	for i := len(l.history) - 1; i >= 0 && l.history[i].Step == l.step; i-- {
-		if l.history[i].EvalLoss != nil {
-			return true
+		if e := l.history[i].EvalLoss; e != nil {
+			return e
 		}
 	}
-	return false
+	return nil
 }
 
 // evaluate logs an evaluation of the step that was made last, if one is due, and judges whether the run should end. It does
 // neither where ctx ends before.
 func (l *Loop) evaluate(ctx context.Context) (*Record, error) {
 	due := l.step == l.Steps.Len() || l.EvalSteps > 0 && l.step%l.EvalSteps == 0
-	if l.groups == nil || l.step == 0 || !due || l.evaluated() {
+	if l.groups == nil || l.step == 0 || !due || l.evaluated() != nil {
 		return nil, nil
 	}
 	start := time.Now()
@@ -179,10 +152,8 @@ type best struct {
 
 // rank makes the checkpoint that is about to be written the best one, if it is.
 func (l *Loop) rank() {
-	for i := len(l.history) - 1; i >= 0 && l.history[i].Step == l.step; i-- {
-		if e := l.history[i].EvalLoss; e != nil && (l.best == nil || *e < l.best.Metric) {
-			l.best = &best{*e, l.step, filepath.Join(l.OutputDir, checkpointName(l.step))}
-		}
+	if e := l.evaluated(); e != nil && (l.best == nil || *e < l.best.Metric) {
+		l.best = &best{*e, l.step, filepath.Join(l.OutputDir, checkpointName(l.step))}
 	}
 }
 

@@ -106,26 +106,9 @@ func (c *Config) longestOf(all data.Rows, n int) *pack.Step {
 // demands goes through the steps looked at, in passes of at most maxRows rows. It returns the stack that all steps of the
 // run need, and the steps that need most of each kind of scratch.
 func (c *Config) demands(ctx context.Context, s *survey, maxRows int) (need pack.Stack, most []*pack.Step, err error) {
-	var at [4]int
-	var record [4]int
-	for i := range s.steps {
-		if err := ctx.Err(); err != nil {
-			return need, nil, err
-		}
-		runs, n, err := c.pack(c.Steps.At(i)).Plan(maxRows)
-		if err != nil {
-			return need, nil, err
-		}
-		need = need.Max(n)
-		for k, v := range demand(runs) {
-			if v > record[k] {
-				at[k], record[k] = i, v
-			}
-		}
-	}
-	slices.Sort(at[:])
-	for _, i := range slices.Compact(at[:]) {
-		most = append(most, c.pack(c.Steps.At(i)))
+	need, most, err = largest(ctx, s.steps, func(i int) *pack.Step { return c.pack(c.Steps.At(i)) }, maxRows)
+	if err != nil {
+		return need, nil, err
 	}
 	if !s.whole {
 		most = append(most, c.longest())
@@ -136,6 +119,35 @@ func (c *Config) demands(ctx context.Context, s *survey, maxRows int) (need pack
 	}
 	eval, groups, err := c.evalDemands(ctx, s, maxRows)
 	return need.Max(eval), append(most, groups...), err
+}
+
+// largest goes through n steps in passes of at most maxRows rows. It returns the stack that all of them need, and those that
+// need most of each kind of scratch.
+func largest(ctx context.Context, n int, step func(i int) *pack.Step, maxRows int) (need pack.Stack, most []*pack.Step, err error) {
+	var at [4]int
+	var record [4]int
+	for i := range n {
+		if err := ctx.Err(); err != nil {
+			return need, nil, err
+		}
+		runs, stack, err := step(i).Plan(maxRows)
+		if err != nil {
+			return need, nil, err
+		}
+		need = need.Max(stack)
+		for k, v := range demand(runs) {
+			if v > record[k] {
+				at[k], record[k] = i, v
+			}
+		}
+	}
+	slices.Sort(at[:])
+	for _, i := range slices.Compact(at[:]) {
+		if i < n {
+			most = append(most, step(i))
+		}
+	}
+	return need, most, nil
 }
 
 // demand is what scratch grows with: rows, targets, keys of all blocks of queries, keys of one.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"cria/internal/compute/cpu"
+	"cria/internal/data"
 	"cria/internal/disk"
 	"cria/internal/report"
 )
@@ -141,11 +142,11 @@ func (j *Job) reportOf() *report.Run {
 	}
 	fact("model", "%s", j.Recipe.Model)
 	p := j.Report
-	fact("data", "%s: %s rows, %s tokens, %s of them trained", strings.Join(j.Recipe.Dataset, ", "), thousands(p.Rows), thousands(p.Tokens), thousands(p.Labelled))
+	fact("data", "%s: %s rows, %s tokens, %s of them trained", strings.Join(j.Recipe.Dataset, ", "), data.Thousands(p.Rows), data.Thousands(p.Tokens), data.Thousands(p.Labelled))
 	if j.Eval != nil {
-		fact("evaluation", "%s rows every %d steps; mean loss of all labelled tokens", thousands(j.Eval.Len()), j.EvalSteps)
+		fact("evaluation", "%s rows every %d steps; mean loss of all labelled tokens", data.Thousands(j.Eval.Len()), j.EvalSteps)
 	}
-	fact("parameters", "%s trained, %s in all", thousands(trainable), thousands(all))
+	fact("parameters", "%s trained, %s in all", data.Thousands(trainable), data.Thousands(all))
 	fact("computed with", "%s, %s, %d threads", j.Model.Backend().Name(), j.DType, j.Threads)
 	fact("memory", "at most %s of its own planned", size(j.Plan.Memory.Own))
 	machine := fmt.Sprintf("%s/%s, %d processor threads", runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
@@ -156,16 +157,17 @@ func (j *Job) reportOf() *report.Run {
 		machine += ", " + size(total) + " of memory"
 	}
 	fact("machine", "%s", machine)
-	fact("cria", "%s, %s", version(), runtime.Version())
+	fact("cria", "%s, %s", Version(), runtime.Version())
 	fact("base model (SHA-256)", "%s", j.Adapter.BaseSHA256)
 	fact("finished", "%s", time.Now().Format("2006-01-02 15:04:05 -07:00"))
 	return run
 }
 
-func version() string {
+// Version is the module's version and the commit it was built from.
+func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return "unknown version"
+		return "unknown"
 	}
 	v := info.Main.Version
 	for _, s := range info.Settings {
@@ -174,12 +176,4 @@ func version() string {
 		}
 	}
 	return v
-}
-
-func thousands(n int) string {
-	s := strconv.Itoa(n)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
 }

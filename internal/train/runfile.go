@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -85,7 +84,7 @@ func (j *Job) record(c *Config) func() RunRecord {
 			in[inputAdapter] = j.initial
 		}
 		rec := RunRecord{Format: runFormat, Steps: c.Steps.Len(), Inputs: in, RecipeSHA256: hashTexts(string(c.Recipe)), Data: runData(j.Report.Files),
-			Program: Program{version(), runtime.Version(), programHash()},
+			Program: Program{Version(), runtime.Version(), data.Program()},
 			Machine: Machine{runtime.GOOS, runtime.GOARCH, j.cpu, j.Model.Backend().Name(), j.Threads}}
 		if e := j.Data.EvalReport; e != nil {
 			rec.Eval = runData(e.Files)
@@ -169,12 +168,4 @@ func hashFiles(paths ...string) string {
 		all = append(all, filepath.Base(path), sum)
 	}
 	return hashTexts(all...)
-}
-
-func programHash() string {
-	path, err := os.Executable()
-	if err != nil {
-		return ""
-	}
-	return hashFiles(path)
 }

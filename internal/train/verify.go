@@ -74,12 +74,12 @@ func Verify(ctx context.Context, dir string, was *RunRecord, r *recipe.Recipe, i
 	r.LoadBestModelAtEnd, r.EarlyStoppingPatience, r.SampleMaxNewTokens = false, 0, 0
 
 	v := &Verification{Dir: dir, Step: was.Step, Steps: was.Steps, Was: was}
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	told := o.OnProgress
 	o.OnProgress = func(p Progress) {
 		if p.Step == was.Step-1 {
-			stop(errReached) // after the step that follows
+			stop() // after the step that follows
 		}
 		if told != nil {
 			told(p)
@@ -99,7 +99,7 @@ func Verify(ctx context.Context, dir string, was *RunRecord, r *recipe.Recipe, i
 		return v, nil
 	}
 	if was.Step == 1 {
-		stop(errReached)
+		stop()
 	}
 	if err := j.Loop.Run(ctx); err != nil && (!errors.Is(err, ErrInterrupted) || j.step != was.Step) {
 		return nil, err
@@ -107,8 +107,6 @@ func Verify(ctx context.Context, dir string, was *RunRecord, r *recipe.Recipe, i
 	v.Trained = true
 	return v, v.compareAdapters(filepath.Join(dir, adapterFile), filepath.Join(j.Checkpoint(), adapterFile))
 }
-
-var errReached = errors.New("the step was reached")
 
 // compareInputs compares what the bytes follow from, and what may explain other bits.
 func (v *Verification) compareInputs() {
