@@ -64,10 +64,11 @@ type worker struct {
 	row, x, tile []float32
 	dropped      kernels.Operand
 	mask         kernels.Mask
-	panels       kernels.Panels // of weights that are not kept packed
-	keys, values []float32      // (D, keys) transposed
-	q, do        []float32      // (queries·group, D) of the heads that share a key-value head
-	s, dp        []float32      // (queries·group, keys) scores and their gradients
+	panels       kernels.Panels    // of weights that are not kept packed
+	strips       [3]kernels.Strips // of the terms of a product
+	keys, values []float32         // (D, keys) transposed
+	q, do        []float32         // (queries·group, D) of the heads that share a key-value head
+	s, dp        []float32         // (queries·group, keys) scores and their gradients
 }
 
 // New starts the workers.
@@ -186,16 +187,20 @@ func (b *Backend) Weight(t safetensors.Tensor) (compute.Weight, error) {
 // wide says whether the products with w need float32 panels.
 func (b *Backend) wide(w *weight) bool { return w.bf16 == nil && !b.arith.BF16 }
 
-// packPart fills dst with a block of Wᵀ (NK) or W (KN): rows from k0 and columns from n0 on.
-func (w *weight) packPart(dst *kernels.Panels, n0, k0 int, order kernels.Order) {
-	off := k0*w.in + n0
+// at is the element at which a block of Wᵀ (NK) or W (KN) begins: rows from k0 and columns from n0 on.
+func (w *weight) at(n0, k0 int, order kernels.Order) int {
 	if order == kernels.NK {
-		off = n0*w.in + k0
+		return n0*w.in + k0
 	}
-	if w.bf16 != nil {
-		dst.PackBF16(0, dst.Count(), w.bf16[2*off:], order, w.in)
+	return k0*w.in + n0
+}
+
+// packPart fills dst with the block from row k0 and column n0 on.
+func (w *weight) packPart(dst *kernels.Panels, n0, k0 int, order kernels.Order) {
+	if at := w.at(n0, k0, order); w.bf16 != nil {
+		dst.PackBF16(0, dst.Count(), w.bf16[2*at:], order, w.in)
 	} else {
-		dst.PackF32(0, dst.Count(), w.f32[off:], order, w.in)
+		dst.PackF32(0, dst.Count(), w.f32[at:], order, w.in)
 	}
 }
 

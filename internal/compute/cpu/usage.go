@@ -111,3 +111,10 @@ func (b *Backend) reset(p *kernels.Panels, k, n int, bf16 bool) {
 		p.Reset(b.level, k, n, bf16)
 	}
 }
+
+// resetStrips makes s a (k, n) matrix.
+func (b *Backend) resetStrips(s *kernels.Strips, k, n int) {
+	if b.took(s, kernels.StripsBytes(k, n)) {
+		s.Reset(b.arith, k, n)
+	}
+}

@@ -40,6 +40,28 @@ func interleave32(dst unsafe.Pointer, src unsafe.Pointer, lds int, pairs int)
 //go:noescape
 func gather16(dst *float32, src *float32, lds int, k int)
 
+// widenPairs makes float32 of pairs of rows of 24 columns of bfloat16:
+//
+//	for i := range pairs {
+//		for j := range 24 {
+//			dst[48*i+j], dst[48*i+24+j] = src[48*i+2*j], src[48*i+2*j+1]
+//		}
+//	}
+//
+//go:noescape
+func widenPairs(dst *float32, src *uint16, pairs int)
+
+// widenRows makes float32 of 24 columns of k rows of bfloat16, lds bytes apart:
+//
+//	for i := range k {
+//		for j := range 24 {
+//			dst[24*i+j] = src[i*lds/2+j]
+//		}
+//	}
+//
+//go:noescape
+func widenRows(dst *float32, src unsafe.Pointer, lds int, k int)
+
 // widen is dst[i] = float32(src[i]) of n bfloat16 values, n a multiple of 16.
 //
 //go:noescape

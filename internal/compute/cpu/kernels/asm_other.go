@@ -20,6 +20,10 @@ func interleave32(dst unsafe.Pointer, src unsafe.Pointer, lds int, pairs int) { 
 
 func gather16(dst *float32, src *float32, lds int, k int) { panic(noAssembly) }
 
+func widenPairs(dst *float32, src *uint16, pairs int) { panic(noAssembly) }
+
+func widenRows(dst *float32, src unsafe.Pointer, lds int, k int) { panic(noAssembly) }
+
 func widen(dst *float32, src unsafe.Pointer, n int) { panic(noAssembly) }
 
 func narrow(dst *uint16, src *float32, n int) { panic(noAssembly) }

@@ -110,6 +110,7 @@ const (
 	float32Tile    tileKind = iota // float32 rows of A and B with free strides
 	edgeTile                       // the same at the edge of B, up to 8 columns
 	float32Tile512                 // float32Tile, of AVX-512
+	stripTile                      // float32 rows of A, Strips
 	wideTile                       // float32 rows of A, bfloat16 panels
 	wideTile512                    // the same, of AVX-512
 	pairTile                       // bfloat16 rows of A and panels
@@ -129,6 +130,7 @@ type tileShape struct {
 var tileShapes = [...][]tileShape{
 	float32Tile:    {{cols: 32, high: 3, from: 32, rows: 3}, {cols: 16, high: 6, from: 16}, {cols: 8, high: 12}},
 	edgeTile:       {{cols: 8, high: 12, cut: 8}},
+	stripTile:      {{cols: StripWidth, high: 4}},
 	float32Tile512: {{cols: 32, high: 12, from: 25, cut: 16}, {cols: 16, high: 12, from: 9, cut: 16}, {cols: 8, high: 12, cut: 8}},
 	wideTile:       {{cols: 32, high: 3, from: 17, rows: 3}, {cols: 16, high: 6, from: 9}, {cols: 8, high: 12}},
 	wideTile512:    {{cols: 32, high: 12, from: 25, cut: 16}, {cols: 16, high: 12, from: 9, cut: 16}, {cols: 8, high: 12, cut: 8}},

@@ -16,8 +16,7 @@ const (
 )
 
 // Mul sets C[m][n] = Σ_k A[m][k] B[k][n] for m0 <= m < m1, n0 <= n < n1, or adds to it. C is the whole matrix, row m at
-// c[m*ldc:]; n0 and n1 are multiples of PanelWidth or the matrix's edge. Calls for disjoint ranges may run at the same
-// time.
+// c[m*ldc:]; n0 and n1 are multiples of 8 or the matrix's edge. Calls for disjoint ranges may run at the same time.
 //
 // Every element is one chain of additions over ascending k (fused multiply-adds; pairs with VDPBF16PS), starting from
 // zero or from C, so its bits do not depend on the ranges nor on the other rows and columns.
@@ -30,23 +29,47 @@ func (p *Panels) Mul(c []float32, ldc int, a *Operand, m0, m1, n0, n1 int, accum
 
 // MulAt is Mul with the columns of A from ka on, ka even; A may have more than p has rows.
 func (p *Panels) MulAt(c []float32, ldc int, a *Operand, ka, m0, m1, n0, n1 int, accumulate bool) {
-	if ka < 0 || ka%2 != 0 || a.k-ka < p.k || m0 < 0 || m1 > a.rows || n0 < 0 || n1 > p.n || n0%PanelWidth != 0 || n1%PanelWidth != 0 && n1 != p.n {
+	g := product{p: p, a: a, ka: ka, c: c, ldc: ldc}
+	g.run(m0, m1, n0, n1, accumulate)
+}
+
+// MulTile is MulAt with a result that has the rows m0 to m1-1 and the columns n0 to n1-1 only, rows ldc apart.
+func (p *Panels) MulTile(c []float32, ldc int, a *Operand, ka, m0, m1, n0, n1 int) {
+	g := product{p: p, a: a, ka: ka, c: c, ldc: ldc, m: m0, n: n0}
+	g.run(m0, m1, n0, n1, false)
+}
+
+// product is one call of Mul. c begins with row m and column n of C.
+type product struct {
+	p    *Panels
+	a    *Operand
+	ka   int // first column of a
+	c    []float32
+	ldc  int
+	m, n int
+}
+
+// at is C from row m and column n on.
+func (g *product) at(m, n int) []float32 { return g.c[(m-g.m)*g.ldc+n-g.n:] }
+
+func (g *product) run(m0, m1, n0, n1 int, accumulate bool) {
+	p, a := g.p, g.a
+	if g.ka < 0 || g.ka%2 != 0 || a.k-g.ka < p.k || m0 < 0 || m1 > a.rows || n0 < 0 || n1 > p.n || n0%8 != 0 || n1%8 != 0 && n1 != p.n {
 		panic(fmt.Sprintf("kernels: product of rows %d:%d of %dx%d and columns %d:%d of %dx%d", m0, m1, a.rows, a.k, n0, n1, p.k, p.n))
 	}
 	if m0 >= m1 || n0 >= n1 {
 		return
 	}
-	if ldc < n1 || (m1-1)*ldc+n1 > len(c) {
-		panic(fmt.Sprintf("kernels: result of %dx%d, stride %d, in %d elements", m1, n1, ldc, len(c)))
+	if g.ldc < n1-g.n || (m1-1-g.m)*g.ldc+n1-g.n > len(g.c) {
+		panic(fmt.Sprintf("kernels: result of %dx%d, stride %d, in %d elements", m1-g.m, n1-g.n, g.ldc, len(g.c)))
 	}
 	if a.arith.pairs() && !p.bf16 {
 		panic("kernels: bfloat16 rows times float32 panels")
 	}
 	if !a.arith.Level.tiles() {
-		p.mulGo(c, ldc, a, ka, m0, m1, n0, n1, accumulate)
+		g.inGo(m0, m1, n0, n1, accumulate)
 		return
 	}
-	g := product{p: p, a: a, ka: ka, c: c, ldc: ldc}
 	for n := n0; n < n1; n += blockCols {
 		for i := m0; i < m1; {
 			j := blockEnd(i, m1)
@@ -56,54 +79,12 @@ func (p *Panels) MulAt(c []float32, ldc int, a *Operand, ka, m0, m1, n0, n1 int,
 	}
 }
 
-// MulTile is MulAt with a result that has the rows m0 to m1-1 and the columns n0 to n1-1 only, rows ldc apart.
-func (p *Panels) MulTile(c []float32, ldc int, a *Operand, ka, m0, m1, n0, n1 int) {
-	if m0 < 0 || m1 > a.rows || m0 >= m1 || n0%PanelWidth != 0 || n0 < 0 || n0 >= n1 || n1 > p.n {
-		panic(fmt.Sprintf("kernels: product of rows %d:%d and columns %d:%d of %dx%d", m0, m1, n0, n1, a.rows, p.n))
-	}
-	rows, cols := a.from(m0, m1), p.from(n0, n1)
-	cols.MulAt(c, ldc, &rows, ka, 0, m1-m0, 0, n1-n0, false)
-}
-
-// from is the rows m0 to m1-1 of o, in the same memory.
-func (o *Operand) from(m0, m1 int) Operand {
-	s := *o
-	s.rows = m1 - m0
-	if o.arith.pairs() {
-		s.h = o.h[m0*o.stride:]
-	} else {
-		s.f = o.f[m0*o.stride:]
-	}
-	return s
-}
-
-// from is the columns n0 to n1-1 of p, n0 a multiple of PanelWidth, in the same memory.
-func (p *Panels) from(n0, n1 int) Panels {
-	s, at := *p, n0/PanelWidth*p.size()
-	s.n, s.step = n1-n0, p.size()
-	if p.bf16 {
-		s.h = p.h[at:]
-	} else {
-		s.f = p.f[at:]
-	}
-	return s
-}
-
 // blockEnd is where a block of rows ends that begins at m0: the rows up to m1 are divided into nearly equal blocks of whole
 // tiles.
 func blockEnd(m0, m1 int) int {
 	count := (m1 - m0 + blockRows - 1) / blockRows
 	tiles := (m1 - m0 + rowsHigh - 1) / rowsHigh
 	return min(m0+(tiles+count-1)/count*rowsHigh, m1)
-}
-
-// product is one call of Mul.
-type product struct {
-	p   *Panels
-	a   *Operand
-	ka  int // first column of a
-	c   []float32
-	ldc int
 }
 
 // block computes rows m0:m1 and columns n0:n1, block after block of k.
@@ -128,12 +109,13 @@ func (g *product) block(m0, m1, n0, n1 int, accumulate bool) {
 		}
 		a := g.a.at(m0, g.ka+k0)
 		for n := n0; n < n1; {
-			if panel, column := n/PanelWidth*g.p.size(), n%PanelWidth; g.p.bf16 {
+			panel, column := n/PanelWidth*g.p.size(), n%PanelWidth
+			if g.p.bf16 {
 				t.b = ptr(g.p.h, panel+k0*PanelWidth+2*column)
 			} else {
 				t.b = ptr(g.p.f, panel+k0*PanelWidth+column)
 			}
-			n += t.strip(g.c[m0*g.ldc+n:], a, m1-m0, n1-n)
+			n += t.strip(g.at(m0, n), a, m1-m0, min(n1-n, PanelWidth-column))
 		}
 	}
 }

@@ -2,34 +2,33 @@ package kernels
 
 import "cria/internal/half"
 
-// mulGo is Mul in Go.
-func (p *Panels) mulGo(c []float32, ldc int, a *Operand, ka, m0, m1, n0, n1 int, accumulate bool) {
+// inGo is run in Go.
+func (g *product) inGo(m0, m1, n0, n1 int, accumulate bool) {
+	p := g.p
 	for m := m0; m < m1; m++ {
-		x := a.row(m)[ka:][:p.k]
-		for n := n0; n < n1; n += PanelWidth {
-			var sum [PanelWidth]float32
-			out := c[m*ldc+n : m*ldc+min(n+PanelWidth, n1)]
+		x := g.a.row(m)[g.ka:][:p.k]
+		for n, next := n0, 0; n < n1; n = next {
+			panel, column := n/PanelWidth*p.size(), n%PanelWidth
+			next = min(n-column+PanelWidth, n1)
+			var sums [PanelWidth]float32
+			sum, out := sums[:next-n], g.at(m, n)[:next-n]
 			if accumulate {
-				copy(sum[:], out)
+				copy(sum, out)
 			}
-			if p.bf16 {
-				panel := p.h[n/PanelWidth*p.size():]
-				for k, x := range x {
-					b := panel[k/2*2*PanelWidth+k%2:][:2*PanelWidth-1]
+			for k, x := range x {
+				if p.bf16 {
+					b := p.h[panel+k/2*2*PanelWidth+2*column+k%2:][:2*len(sum)-1]
 					for j := range sum {
 						sum[j] += x * half.BFloat16(b[2*j])
 					}
-				}
-			} else {
-				panel := p.f[n/PanelWidth*p.size():]
-				for k, x := range x {
-					b := panel[k*PanelWidth:][:PanelWidth]
+				} else {
+					b := p.f[panel+k*PanelWidth+column:][:len(sum)]
 					for j := range sum {
 						sum[j] += x * b[j]
 					}
 				}
 			}
-			copy(out, sum[:])
+			copy(out, sum)
 		}
 	}
 }

@@ -182,18 +182,21 @@ func TestMulSameBits(t *testing.T) {
 			whole := make([]float32, m*n)
 			c.p.Mul(whole, n, &c.op, 0, m, 0, n, false)
 			for range 40 {
-				m0, n0 := r.IntN(m), r.IntN(c.p.Count())
+				m0, n0 := r.IntN(m), 8*r.IntN(n/8)
 				m1 := min(m0+1+r.IntN(30), m)
-				n1 := n0 + 1 + r.IntN(c.p.Count()-n0)
+				n1 := min(n0+8+8*r.IntN(n/8), n)
 				var op Operand
 				op.Reset(ar, m1-m0, k)
 				op.SetRows(0, m1-m0, c.a[m0*k:], k)
 				got := make([]float32, (m1-m0)*n)
-				c.p.Mul(got, n, &op, 0, m1-m0, n0*PanelWidth, min(n1*PanelWidth, n), false)
+				c.p.Mul(got, n, &op, 0, m1-m0, n0, n1, false)
+				tile := make([]float32, (m1-m0)*(n1-n0))
+				c.p.MulTile(tile, n1-n0, &op, 0, 0, m1-m0, n0, n1)
 				for i := m0; i < m1; i++ {
-					for j := n0 * PanelWidth; j < min(n1*PanelWidth, n); j++ {
-						if g := got[(i-m0)*n+j]; math.Float32bits(g) != math.Float32bits(whole[i*n+j]) {
-							t.Fatalf("%v rows %d:%d panels %d:%d: C[%d][%d] = %v, whole %v", c, m0, m1, n0, n1, i, j, g, whole[i*n+j])
+					for j := n0; j < n1; j++ {
+						g, in := got[(i-m0)*n+j], tile[(i-m0)*(n1-n0)+j-n0]
+						if want := math.Float32bits(whole[i*n+j]); math.Float32bits(g) != want || math.Float32bits(in) != want {
+							t.Fatalf("%v rows %d:%d columns %d:%d: C[%d][%d] = %v, whole %v", c, m0, m1, n0, n1, i, j, g, whole[i*n+j])
 						}
 					}
 				}

@@ -131,3 +131,70 @@ loop:
 	JNE  loop
 	VZEROUPPER
 	RET
+
+// widenPairs makes float32 of pairs of rows of 24 columns of bfloat16:
+//
+// 	for i := range pairs {
+// 		for j := range 24 {
+// 			dst[48*i+j], dst[48*i+24+j] = src[48*i+2*j], src[48*i+2*j+1]
+// 		}
+// 	}
+// func widenPairs(dst *float32, src *uint16, pairs int)
+TEXT ·widenPairs(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ pairs+16(FP), CX
+	VPCMPEQD Y15, Y15, Y15
+	VPSLLD $16, Y15, Y15
+loop:
+	VMOVDQU 0(SI), Y0
+	VPAND Y0, Y15, Y4
+	VPSLLD $16, Y0, Y0
+	VMOVUPS Y0, 0(DI)
+	VMOVUPS Y4, 96(DI)
+	VMOVDQU 32(SI), Y1
+	VPAND Y1, Y15, Y5
+	VPSLLD $16, Y1, Y1
+	VMOVUPS Y1, 32(DI)
+	VMOVUPS Y5, 128(DI)
+	VMOVDQU 64(SI), Y2
+	VPAND Y2, Y15, Y6
+	VPSLLD $16, Y2, Y2
+	VMOVUPS Y2, 64(DI)
+	VMOVUPS Y6, 160(DI)
+	ADDQ $96, SI
+	ADDQ $192, DI
+	DECQ CX
+	JNE  loop
+	VZEROUPPER
+	RET
+
+// widenRows makes float32 of 24 columns of k rows of bfloat16, lds bytes apart:
+//
+// 	for i := range k {
+// 		for j := range 24 {
+// 			dst[24*i+j] = src[i*lds/2+j]
+// 		}
+// 	}
+// func widenRows(dst *float32, src unsafe.Pointer, lds int, k int)
+TEXT ·widenRows(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ lds+16(FP), R9
+	MOVQ k+24(FP), CX
+loop:
+	VPMOVZXWD 0(SI), Y0
+	VPSLLD $16, Y0, Y0
+	VMOVUPS Y0, 0(DI)
+	VPMOVZXWD 16(SI), Y1
+	VPSLLD $16, Y1, Y1
+	VMOVUPS Y1, 32(DI)
+	VPMOVZXWD 32(SI), Y2
+	VPSLLD $16, Y2, Y2
+	VMOVUPS Y2, 64(DI)
+	ADDQ R9, SI
+	ADDQ $96, DI
+	DECQ CX
+	JNE  loop
+	VZEROUPPER
+	RET

@@ -19,6 +19,8 @@ func (t *tile) run(rows, cols int) {
 		t.float32TileRun(rows, cols)
 	case edgeTile: // the same, where less than 8 columns exist
 		t.edgeTileRun(rows, cols)
+	case stripTile: // FMA on strips
+		t.stripTileRun(rows, cols)
 	case float32Tile512: // the same with AVX-512
 		t.float32Tile512Run(rows, cols)
 	default:
@@ -370,6 +372,26 @@ func (t *tile) edgeTileRun(rows, cols int) {
 			f32e11x8(t)
 		case 12:
 			f32e12x8(t)
+		default:
+			panic(noTile)
+		}
+	default:
+		panic(noTile)
+	}
+}
+
+func (t *tile) stripTileRun(rows, cols int) {
+	switch cols {
+	case 24:
+		switch rows {
+		case 1:
+			f32s1x24(t)
+		case 2:
+			f32s2x24(t)
+		case 3:
+			f32s3x24(t)
+		case 4:
+			f32s4x24(t)
 		default:
 			panic(noTile)
 		}
@@ -859,6 +881,20 @@ func f32e11x8(t *tile)
 
 //go:noescape
 func f32e12x8(t *tile)
+
+// The tiles of tiles_f32s_amd64.s, where the Go loop of each stands.
+
+//go:noescape
+func f32s1x24(t *tile)
+
+//go:noescape
+func f32s2x24(t *tile)
+
+//go:noescape
+func f32s3x24(t *tile)
+
+//go:noescape
+func f32s4x24(t *tile)
 
 // The tiles of tiles_f32z_amd64.s, where the Go loop of each stands.
 

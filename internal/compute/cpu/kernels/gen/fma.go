@@ -178,6 +178,33 @@ func (f *file) freeTile(name string, rows, cols int, mask maskKind) {
 	f.tile(t)
 }
 
+// stripTile multiplies float32 rows with strips (AVX2, FMA).
+func (f *file) stripTile(name string, rows, cols int) {
+	nv := cols / 8
+	f.tile(&tileLoop{
+		name: name, rows: rows, vectors: nv, reg: "Y", width: 32, unroll: 4, aBytes: 4, bBytes: 4 * cols,
+		doc: name + fmt.Sprintf(` is a tile of %[1]d rows and %[2]d columns of float32, for every tile:
+
+	for k := range t.k {
+		for r, j := range %[1]d, %[2]d {
+			c[r][j] = fma(a[r*lda+k], b[k*%[2]d+j], c[r][j])
+		}
+	}`, rows, cols),
+		advance: func(n int) { f.advanceRows(rows, 4*n); f.op("ADDQ $%d, DI", 4*cols*n) },
+		step: func() {
+			for v := range nv {
+				f.op("VMOVUPS b+%d(DI), Y%d", 32*v, 12+v)
+			}
+			for r := range rows {
+				f.op("VBROADCASTSS %s, Y15", aRow(r, 0))
+				for v := range nv {
+					f.op("VFMADD231PS Y%d, Y15, Y%d", 12+v, r*nv+v)
+				}
+			}
+		},
+	})
+}
+
 // freeStrides loads the strides in k.
 func (f *file) freeStrides() {
 	f.op("MOVQ tile_ka(R14), AX")

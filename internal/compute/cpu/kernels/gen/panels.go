@@ -99,5 +99,51 @@ gather16 copies 16 columns of k rows, lds bytes apart, into consecutive rows of 
 	f.op("DECQ CX")
 	f.op("JNE  loop")
 	f.end()
+
+	fn = f.begin("widenPairs", "", `
+widenPairs makes float32 of pairs of rows of 24 columns of bfloat16:
+
+	for i := range pairs {
+		for j := range 24 {
+			dst[48*i+j], dst[48*i+24+j] = src[48*i+2*j], src[48*i+2*j+1]
+		}
+	}`, "dst *float32", "src *uint16", "pairs int")
+	f.load(fn, "dst", "DI", "src", "SI", "pairs", "CX")
+	f.op("VPCMPEQD Y15, Y15, Y15")
+	f.op("VPSLLD $16, Y15, Y15")
+	f.label("loop")
+	for v := range 3 {
+		f.op("VMOVDQU %d(SI), Y%d", 32*v, v)
+		f.op("VPAND Y%d, Y15, Y%d", v, 4+v)
+		f.op("VPSLLD $16, Y%d, Y%d", v, v)
+		f.op("VMOVUPS Y%d, %d(DI)", v, 32*v)
+		f.op("VMOVUPS Y%d, %d(DI)", 4+v, 96+32*v)
+	}
+	f.op("ADDQ $96, SI")
+	f.op("ADDQ $192, DI")
+	f.op("DECQ CX")
+	f.op("JNE  loop")
+	f.end()
+
+	fn = f.begin("widenRows", "", `
+widenRows makes float32 of 24 columns of k rows of bfloat16, lds bytes apart:
+
+	for i := range k {
+		for j := range 24 {
+			dst[24*i+j] = src[i*lds/2+j]
+		}
+	}`, "dst *float32", "src unsafe.Pointer", "lds int", "k int")
+	f.load(fn, "dst", "DI", "src", "SI", "lds", "R9", "k", "CX")
+	f.label("loop")
+	for v := range 3 {
+		f.op("VPMOVZXWD %d(SI), Y%d", 16*v, v)
+		f.op("VPSLLD $16, Y%d, Y%d", v, v)
+		f.op("VMOVUPS Y%d, %d(DI)", v, 32*v)
+	}
+	f.op("ADDQ R9, SI")
+	f.op("ADDQ $96, DI")
+	f.op("DECQ CX")
+	f.op("JNE  loop")
+	f.end()
 	return f
 }

@@ -14,6 +14,7 @@ var tileKinds = []tileKind{
 	{"wideTile512", "widez", "the same with AVX-512", []shape{{1, 12, 8}, {1, 12, 16}, {1, 12, 32}}, (*file).wideTile512},
 	{"float32Tile", "f32r", "FMA on float32 rows", []shape{{1, 12, 8}, {1, 6, 16}, {1, 3, 32}}, (*file).f32Tile},
 	{"edgeTile", "f32e", "the same, where less than 8 columns exist", []shape{{1, 12, 8}}, (*file).edgeTile},
+	{"stripTile", "f32s", "FMA on strips", []shape{{1, 4, 24}}, (*file).stripTile},
 	{"float32Tile512", "f32z", "the same with AVX-512", []shape{{1, 12, 8}, {1, 12, 16}, {1, 12, 32}}, (*file).f32Tile512},
 }
 
