@@ -2,8 +2,7 @@ package cpu
 
 import "cria/internal/compute/cpu/kernels"
 
-// Products of many rows with kernels.Strips: a task is some columns of the weights, made float32 in pieces, and all rows. What
-// is read is the weight's matrix itself.
+// Products with kernels.Strips: a task is some columns of a mapped weight, made float32 in pieces, and all rows.
 const (
 	stripCols   = 8 * kernels.StripWidth // columns of a task,
 	stripNarrow = stripCols / 2          // where there are too few tasks for the workers,
@@ -12,8 +11,8 @@ const (
 	stripRows   = 2 * rowBlock           // rows that are computed and ended together
 )
 
-// strips says whether products are made with strips: where weights are not kept packed. Packed ones are as fast as they are,
-// and faster where they come from memory anyway.
+// strips says whether products are made with strips: with AVX2, where weights are not kept packed. Packed panels, of half the
+// bytes, are faster in a step of a small model (docs/log.md).
 func (b *Backend) strips() bool { return b.level.Strips() && b.mapWeights }
 
 // stripColumns is how many columns a task has: as many tasks for every worker, or many.

@@ -23,7 +23,7 @@ type Strips struct {
 	f     []float32
 }
 
-// Strips says whether products of many rows are faster with Strips than with Panels.
+// Strips says whether weights that are not kept packed are better multiplied as Strips than as Panels.
 func (l Level) Strips() bool { return hasAsm && l == AVX2 }
 
 // StripsBytes is the memory of a (k, n) matrix.
