@@ -111,7 +111,7 @@ func (b *Backend) headGradient(rows int, w *weight) []float32 {
 	if strips {
 		cols = stripNarrow
 	}
-	if b.mapWeights || strips { // columns are packed once
+	if b.mapWeights { // columns are packed once
 		high = rows
 	}
 	b.forWorkers(func(wk *worker) {
@@ -123,7 +123,7 @@ func (b *Backend) headGradient(rows int, w *weight) []float32 {
 			b.reset(&wk.panels, headBlock, cols, !b.wide(w))
 		}
 	})
-	if !b.mapWeights && !strips {
+	if !b.mapWeights {
 		b.panels(w, kernels.KN)
 	}
 	nc := parts(c, cols)

@@ -58,7 +58,7 @@ func (b *Backend) multiply(ps []product) {
 		p := &ps[i]
 		n, _ := p.terms[0].shape()
 		mb, cols := 1, most
-		if !strips && !b.mapWeights {
+		if !b.mapWeights {
 			nb := parts(n, most)
 			cols = parts(parts(n, nb), kernels.PanelWidth) * kernels.PanelWidth
 			if mb = parts(m, rowBlock); nb*mb%b.Threads() != 0 { // tasks of the same size, the same number for every worker
@@ -160,12 +160,12 @@ func (b *Backend) block(id, i int) {
 	}
 	for j := range p.terms {
 		t := &p.terms[j]
-		_, k := t.shape()
 		accumulate := j > 0
 		if !b.mapWeights {
 			b.panels(t.w, t.order).Mul(p.c, p.ldc, t.in, bl.m0, bl.m1, bl.n0, bl.n1, accumulate)
 			continue
 		}
+		_, k := t.shape()
 		for k0, rows := 0, b.packRows(t.order); k0 < k; k0 += rows {
 			k1 := min(k0+rows, k)
 			w.panels.Reset(b.level, k1-k0, bl.n1-bl.n0, !b.wide(t.w))

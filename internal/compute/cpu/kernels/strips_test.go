@@ -15,7 +15,8 @@ func stripsCase(t *testing.T, r *rand.Rand, ar Arith, m, k, n, k0, n0 int, order
 	b := normal(r, rows*cols) // (rows, cols)
 	at, src := k0*cols+n0, b
 	if ld = cols; order == NK {
-		at, ld, src = n0*rows+k0, rows, transposed(b, rows, cols)
+		at, ld, src = n0*rows+k0, rows, make([]float32, len(b))
+		Generic.Transpose(src, rows, b, cols, rows, cols)
 	}
 	raw, rounded := bf16(src)
 	exact := src // what the values are after rounding
@@ -63,16 +64,6 @@ func stripsCase(t *testing.T, r *rand.Rand, ar Arith, m, k, n, k0, n0 int, order
 		checkGuard(t, what, guards)
 		equalBits(t, what+", made of "+from, out, want)
 	}
-}
-
-func transposed(x []float32, rows, cols int) []float32 {
-	y := make([]float32, len(x))
-	for i := range rows {
-		for j := range cols {
-			y[j*rows+i] = x[i*cols+j]
-		}
-	}
-	return y
 }
 
 // stripAriths are the arithmetics that strips can be multiplied in.
