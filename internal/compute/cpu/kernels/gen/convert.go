@@ -9,9 +9,7 @@ widen is dst[i] = float32(src[i]) of n bfloat16 values, n a multiple of 16.`, "d
 	f.load(fn, "dst", "DI", "src", "SI", "n", "CX")
 	f.label("loop")
 	for v := range 2 {
-		f.op("VPMOVZXWD %d(SI), Y%d", 16*v, v)
-		f.op("VPSLLD $16, Y%d, Y%d", v, v)
-		f.op("VMOVUPS Y%d, %d(DI)", v, 32*v)
+		f.widen(v)
 	}
 	f.op("ADDQ $32, SI")
 	f.op("ADDQ $64, DI")
@@ -89,4 +87,11 @@ func (f *file) round(v int) {
 	f.op("VCMPPS $3, Y%d, Y%d, Y9", v, v)
 	f.op("VPOR Y13, Y%d, Y%d", v, v)
 	f.op("VBLENDVPS Y9, Y%d, Y8, Y%d", v, v)
+}
+
+// widen makes float32 at DI of vector v of the bfloat16 values at SI.
+func (f *file) widen(v int) {
+	f.op("VPMOVZXWD %d(SI), Y%d", 16*v, v)
+	f.op("VPSLLD $16, Y%d, Y%d", v, v)
+	f.op("VMOVUPS Y%d, %d(DI)", v, 32*v)
 }

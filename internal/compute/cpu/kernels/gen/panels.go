@@ -136,9 +136,7 @@ widenRows makes float32 of 24 columns of k rows of bfloat16, lds bytes apart:
 	f.load(fn, "dst", "DI", "src", "SI", "lds", "R9", "k", "CX")
 	f.label("loop")
 	for v := range 3 {
-		f.op("VPMOVZXWD %d(SI), Y%d", 16*v, v)
-		f.op("VPSLLD $16, Y%d, Y%d", v, v)
-		f.op("VMOVUPS Y%d, %d(DI)", v, 32*v)
+		f.widen(v)
 	}
 	f.op("ADDQ R9, SI")
 	f.op("ADDQ $96, DI")
