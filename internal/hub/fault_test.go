@@ -30,6 +30,12 @@ func count(t *testing.T, variable string, def int) int {
 	return def
 }
 
+// contents says whether a request is for a file's contents. A listing has no hash of its own, so that a byte changed in it cannot
+// be told from another repository: only contents are flipped.
+func contents(r *http.Request) bool {
+	return !strings.HasPrefix(r.URL.Path, "/api/") || strings.HasSuffix(r.URL.Path, "/repo")
+}
+
 // TestFaults pulls through a proxy that breaks answers. Whatever happens, a pull ends with the repository's bytes or with an
 // error, and after an error the next pull goes on. CRIA_HUB_SEEDS sets how many seeds are tried.
 func TestFaults(t *testing.T) {
@@ -57,10 +63,7 @@ func TestFaults(t *testing.T) {
 				t.Parallel()
 				p := hubtest.NewProxy(s.URL, uint64(seed), hubtest.Faults{Rate: 0.1 + 0.3*float64(seed%5)/4, Kinds: kinds, Stall: 300 * time.Millisecond, Delay: time.Millisecond})
 				defer p.Close()
-				// A listing has no hash of its own: only the contents of files are changed.
-				flips := hubtest.NewProxy(p.URL, uint64(seed), hubtest.Faults{Rate: 0.05, Kinds: []hubtest.Kind{hubtest.Flip}, Only: func(r *http.Request) bool {
-					return !strings.HasPrefix(r.URL.Path, "/api/") || strings.HasSuffix(r.URL.Path, "/repo")
-				}})
+				flips := hubtest.NewProxy(p.URL, uint64(seed), hubtest.Faults{Rate: 0.05, Kinds: []hubtest.Kind{hubtest.Flip}, Only: contents})
 				defer flips.Close()
 				env := testEnv(t, flips.URL)
 				c := quick(env)
@@ -137,7 +140,11 @@ func TestOneFault(t *testing.T) {
 				if always {
 					rate = 1
 				}
-				p := hubtest.NewProxy(s.URL, 3, hubtest.Faults{Rate: rate, Kinds: []hubtest.Kind{kind}, Stall: 300 * time.Millisecond, Delay: time.Millisecond})
+				faults := hubtest.Faults{Rate: rate, Kinds: []hubtest.Kind{kind}, Stall: 300 * time.Millisecond, Delay: time.Millisecond}
+				if kind == hubtest.Flip {
+					faults.Only = contents
+				}
+				p := hubtest.NewProxy(s.URL, 3, faults)
 				defer p.Close()
 				c := quick(testEnv(t, p.URL))
 				c.stall, c.segment, c.tries = 200*time.Millisecond, 256<<10, 12
