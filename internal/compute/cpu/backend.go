@@ -27,7 +27,7 @@ type Backend struct {
 	level      kernels.Level
 	arith      kernels.Arith // of the frozen and the LoRA products
 	pool       *kernels.Pool
-	mapWeights bool
+	layout     layout
 	dry        bool // nothing has memory
 	rehearsing bool // nothing is computed
 	workers    []worker
@@ -80,9 +80,17 @@ func New(o Options) *Backend {
 	if o.Threads <= 0 {
 		o.Threads = runtime.GOMAXPROCS(0)
 	}
-	b := &Backend{level: level, mapWeights: o.MapWeights, dry: o.DryRun, workers: make([]worker, o.Threads), slots: map[any]int64{}, blockAt: map[compute.Span]int{}}
+	b := &Backend{level: level, dry: o.DryRun, workers: make([]worker, o.Threads), slots: map[any]int64{}, blockAt: map[compute.Span]int{}}
 	if !b.dry {
 		b.pool = kernels.NewPool(o.Threads)
+	}
+	switch {
+	case !o.MapWeights:
+		b.layout = packed{b}
+	case level.Strips():
+		b.layout = strips{b}
+	default:
+		b.layout = mapped{b}
 	}
 	b.arith = kernels.Arith{Level: level, BF16: o.DType == compute.BFloat16}
 	return b

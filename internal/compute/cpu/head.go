@@ -107,25 +107,9 @@ func (b *Backend) headGradient(rows int, w *weight) []float32 {
 	v, c := w.out, w.in
 	dn := b.grow(&b.dx, rows*c)
 	b.use.FLOP += 2 * float64(rows) * float64(v) * float64(c)
-	strips, high, cols := b.strips(), headTile, headCols
-	if strips {
-		cols = stripNarrow
-	}
-	if b.mapWeights { // columns are packed once
-		high = rows
-	}
-	b.forWorkers(func(wk *worker) {
-		b.grow(&wk.tile, high*cols)
-		switch {
-		case strips:
-			b.resetStrips(&wk.strips[0], headBlock, cols)
-		case b.mapWeights:
-			b.reset(&wk.panels, headBlock, cols, !b.wide(w))
-		}
-	})
-	if !b.mapWeights {
-		b.panels(w, kernels.KN)
-	}
+	high, cols := b.layout.headCut(rows)
+	b.forWorkers(func(wk *worker) { b.grow(&wk.tile, high*cols) })
+	b.layout.prepareHead(w, cols)
 	nc := parts(c, cols)
 	b.run(nc*parts(rows, high), func(id, i int) {
 		m0, n0 := i/nc*high, i%nc*cols
@@ -139,21 +123,8 @@ func (b *Backend) headGradient(rows int, w *weight) []float32 {
 func (b *Backend) headTile(wk *worker, dn []float32, w *weight, m0, m1, n0, n1 int) {
 	c, cols := w.in, n1-n0
 	part := wk.tile[:(m1-m0)*cols]
-	t := term{w, kernels.KN, &b.dlogits}
 	for v0 := 0; v0 < w.out; v0 += headBlock {
-		v1 := min(v0+headBlock, w.out)
-		switch {
-		case b.strips():
-			b.makeStrips(&wk.strips[0], &t, v0, v1, n0, n1)
-			wk.strips[0].Mul(part, cols, &b.dlogits, v0, m0, m1, false)
-		case b.mapWeights:
-			wk.panels.Reset(b.level, v1-v0, cols, !b.wide(w))
-			w.packPart(&wk.panels, n0, v0, kernels.KN)
-			wk.panels.MulTile(part, cols, &b.dlogits, v0, m0, m1, 0, cols)
-		default:
-			p := w.bwd.Slice(v0, v1)
-			p.MulTile(part, cols, &b.dlogits, v0, m0, m1, n0, n1)
-		}
+		b.layout.headPart(wk, part, w, v0, min(v0+headBlock, w.out), m0, m1, n0, n1)
 		for m := m0; m < m1; m++ {
 			row, add := dn[m*c+n0:m*c+n1], part[(m-m0)*cols:][:cols]
 			if v0 == 0 {

@@ -122,7 +122,7 @@ func (b *Backend) project(ps *compute.Pass, cols int, set func(row []float32, t 
 			continue
 		}
 		adapted := pr.LoRA != nil
-		work[j].end = func(_ *worker, bl *block) {
+		work[j].done = func(_ *worker, bl *block) {
 			c, ld := bl.p.c, bl.p.ldc
 			if adapted {
 				s.bt.Mul(c, ld, &s.low, bl.m0, bl.m1, bl.n0, bl.n1, true)
@@ -211,7 +211,7 @@ func (b *Backend) projectBackward(ps *compute.Pass, dx *[]float32, set func(row 
 	})
 	if dx != nil {
 		b.one[0] = product{terms: b.terms[:len(prs)], c: *dx, ldc: in}
-		b.one[0].end = func(w *worker, bl *block) {
+		b.one[0].done = func(w *worker, bl *block) {
 			for j, pr := range prs {
 				switch s := &b.branches[j]; {
 				case pr.LoRA == nil:

@@ -11,17 +11,19 @@ const (
 	stripRows   = 2 * rowBlock           // rows that are computed and ended together
 )
 
-// strips says whether products are made with strips: with AVX2, where weights are not kept packed. Packed panels, of half the
-// bytes, are faster in a step of a small model (docs/log.md).
-func (b *Backend) strips() bool { return b.level.Strips() && b.mapWeights }
+// strips is the layout of mapped weights that kernels.Level.Strips asks for. Packed panels, of half the bytes, are faster in a
+// step of a small model (docs/log.md).
+type strips struct{ *Backend }
 
-// stripColumns is how many columns a task has: as many tasks for every worker, or many.
-func (b *Backend) stripColumns(ps []product) int {
+// columns: as many tasks for every worker, or many.
+func (b strips) columns(ps []product, _ int) (most, last int) {
 	if n := columnTasks(ps, stripCols); n < 4*b.Threads() && n%b.Threads() != 0 {
-		return stripNarrow
+		return stripNarrow, stripLast
 	}
-	return stripCols
+	return stripCols, stripLast
 }
+
+func (strips) cut(_, _, most int) (blocks, cols int) { return 1, most }
 
 // stripsWhole says whether a task makes the strips of all terms at once, so that few rows at a time are computed and ended.
 func (p *product) stripsWhole() bool {
@@ -33,7 +35,7 @@ func (p *product) stripsWhole() bool {
 	return true
 }
 
-func (b *Backend) prepareStrips(p *product, cols int) {
+func (b strips) prepare(p *product, cols int) {
 	whole := p.stripsWhole()
 	for j := range p.terms {
 		at := j
@@ -45,19 +47,18 @@ func (b *Backend) prepareStrips(p *product, cols int) {
 	}
 }
 
-// stripBlock is block with strips.
-func (b *Backend) stripBlock(w *worker, bl *block) {
+func (b strips) block(w *worker, bl *block) {
 	p, whole := bl.p, bl.p.stripsWhole()
 	for j := range p.terms {
 		t := &p.terms[j]
 		_, k := t.shape()
 		if whole {
-			b.makeStrips(&w.strips[j], t, 0, k, bl.n0, bl.n1)
+			b.piece(&w.strips[j], t.w, t.order, 0, k, bl.n0, bl.n1)
 			continue
 		}
 		for k0 := 0; k0 < k; k0 += stripLong {
 			s := &w.strips[0]
-			b.makeStrips(s, t, k0, min(k0+stripLong, k), bl.n0, bl.n1)
+			b.piece(s, t.w, t.order, k0, min(k0+stripLong, k), bl.n0, bl.n1)
 			s.Mul(p.c[bl.n0:], p.ldc, t.in, k0, bl.m0, bl.m1, j > 0 || k0 > 0)
 		}
 	}
@@ -70,18 +71,27 @@ func (b *Backend) stripBlock(w *worker, bl *block) {
 				w.strips[j].Mul(p.c[bl.n0:], p.ldc, p.terms[j].in, 0, rows.m0, rows.m1, j > 0)
 			}
 		}
-		if p.end != nil {
-			p.end(w, &rows)
-		}
+		rows.end(w)
 	}
 }
 
-// makeStrips makes s the rows k0 to k1-1 and the columns n0 to n1-1 of a term's weights.
-func (b *Backend) makeStrips(s *kernels.Strips, t *term, k0, k1, n0, n1 int) {
+// piece makes s the rows k0 to k1-1 and the columns n0 to n1-1 of Wᵀ (NK) or W (KN).
+func (b strips) piece(s *kernels.Strips, w *weight, order kernels.Order, k0, k1, n0, n1 int) {
 	s.Reset(b.arith, k1-k0, n1-n0)
-	if at := t.w.at(n0, k0, t.order); t.w.bf16 != nil {
-		s.PackBF16(t.w.bf16[2*at:], t.order, t.w.in)
+	if at := w.at(n0, k0, order); w.bf16 != nil {
+		s.PackBF16(w.bf16[2*at:], order, w.in)
 	} else {
-		s.PackF32(t.w.f32[at:], t.order, t.w.in)
+		s.PackF32(w.f32[at:], order, w.in)
 	}
+}
+
+func (strips) headCut(rows int) (high, cols int) { return rows, stripNarrow }
+
+func (b strips) prepareHead(_ *weight, cols int) {
+	b.forWorkers(func(wk *worker) { b.resetStrips(&wk.strips[0], headBlock, cols) })
+}
+
+func (b strips) headPart(wk *worker, part []float32, w *weight, v0, v1, m0, m1, n0, n1 int) {
+	b.piece(&wk.strips[0], w, kernels.KN, v0, v1, n0, n1)
+	wk.strips[0].Mul(part, n1-n0, &b.dlogits, v0, m0, m1, false)
 }
