@@ -62,6 +62,11 @@ func widenPairs(dst *float32, src *uint16, pairs int)
 //go:noescape
 func widenRows(dst *float32, src unsafe.Pointer, lds int, k int)
 
+// prefetchRows asks for the first lines cache lines of some rows, lds bytes apart. It may go past the end of memory.
+//
+//go:noescape
+func prefetchRows(src unsafe.Pointer, lds int, rows int, lines int)
+
 // widen is dst[i] = float32(src[i]) of n bfloat16 values, n a multiple of 16.
 //
 //go:noescape

@@ -24,6 +24,8 @@ func widenPairs(dst *float32, src *uint16, pairs int) { panic(noAssembly) }
 
 func widenRows(dst *float32, src unsafe.Pointer, lds int, k int) { panic(noAssembly) }
 
+func prefetchRows(src unsafe.Pointer, lds int, rows int, lines int) { panic(noAssembly) }
+
 func widen(dst *float32, src unsafe.Pointer, n int) { panic(noAssembly) }
 
 func narrow(dst *uint16, src *float32, n int) { panic(noAssembly) }

@@ -198,3 +198,24 @@ loop:
 	JNE  loop
 	VZEROUPPER
 	RET
+
+// prefetchRows asks for the first lines cache lines of some rows, lds bytes apart. It may go past the end of memory.
+// func prefetchRows(src unsafe.Pointer, lds int, rows int, lines int)
+TEXT ·prefetchRows(SB), NOSPLIT, $0-32
+	MOVQ src+0(FP), SI
+	MOVQ lds+8(FP), R9
+	MOVQ rows+16(FP), CX
+	MOVQ lines+24(FP), DX
+loop:
+	MOVQ SI, DI
+	MOVQ DX, BX
+line:
+	PREFETCHT0 (DI)
+	ADDQ $64, DI
+	DECQ BX
+	JNE  line
+	ADDQ R9, SI
+	DECQ CX
+	JNE  loop
+	VZEROUPPER
+	RET

@@ -50,16 +50,37 @@ func (s *Strips) strip(i int) (dst []float32, cols int) {
 // of its rows in elements.
 func (s *Strips) PackBF16(w []byte, order Order, ld int) {
 	s.check(len(w)/2, order, ld)
+	if order == KN {
+		s.packKN(w, ld)
+		return
+	}
 	for i := range stripCount(s.n) {
 		dst, cols := s.strip(i)
-		switch src := w[2*i*StripWidth:]; {
-		case order == NK:
-			s.packNK(dst, w[2*i*StripWidth*ld:], cols, ld)
-		case s.arith.Level.asm() && cols == StripWidth:
-			widenRows(&dst[0], unsafe.Pointer(&src[0]), 2*ld, s.k)
-		default:
-			for k := range s.k {
-				wideRow(dst[k*StripWidth:][:StripWidth], src[2*k*ld:][:2*cols])
+		s.packNK(dst, w[2*i*StripWidth*ld:], cols, ld)
+	}
+}
+
+// packKN fills all strips from k rows of bfloat16 values, a few rows at a time: a strip's part of a row is less than a cache
+// line, and its lines are asked for beforehand, since rows are too far apart for the processor to foresee them.
+func (s *Strips) packKN(w []byte, ld int) {
+	const chunk = 16 // of k
+	whole := 0
+	if s.arith.Level.asm() {
+		whole = s.n / StripWidth
+	}
+	for k0 := 0; k0 < s.k; k0 += chunk {
+		k1 := min(k0+chunk, s.k)
+		if next := min(k1+chunk, s.k); whole > 0 && k1 < next {
+			prefetchRows(unsafe.Pointer(&w[2*k1*ld]), 2*ld, next-k1, (2*s.n+63)/64)
+		}
+		for i := range stripCount(s.n) {
+			dst, cols := s.strip(i)
+			if i < whole {
+				widenRows(&dst[k0*StripWidth], unsafe.Pointer(&w[2*(k0*ld+i*StripWidth)]), 2*ld, k1-k0)
+				continue
+			}
+			for k := k0; k < k1; k++ {
+				wideRow(dst[k*StripWidth:][:StripWidth], w[2*(k*ld+i*StripWidth):][:2*cols])
 			}
 		}
 	}

@@ -143,5 +143,21 @@ widenRows makes float32 of 24 columns of k rows of bfloat16, lds bytes apart:
 	f.op("DECQ CX")
 	f.op("JNE  loop")
 	f.end()
+
+	fn = f.begin("prefetchRows", "", `
+prefetchRows asks for the first lines cache lines of some rows, lds bytes apart. It may go past the end of memory.`, "src unsafe.Pointer", "lds int", "rows int", "lines int")
+	f.load(fn, "src", "SI", "lds", "R9", "rows", "CX", "lines", "DX")
+	f.label("loop")
+	f.op("MOVQ SI, DI")
+	f.op("MOVQ DX, BX")
+	f.label("line")
+	f.op("PREFETCHT0 (DI)")
+	f.op("ADDQ $64, DI")
+	f.op("DECQ BX")
+	f.op("JNE  line")
+	f.op("ADDQ R9, SI")
+	f.op("DECQ CX")
+	f.op("JNE  loop")
+	f.end()
 	return f
 }
