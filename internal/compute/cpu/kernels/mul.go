@@ -87,6 +87,12 @@ func blockEnd(m0, m1 int) int {
 	return min(m0+(tiles+count-1)/count*rowsHigh, m1)
 }
 
+// evenly is the size of the parts that k is divided into, of about most: nearly equal ones, multiples of unit.
+func evenly(k, most, unit int) int {
+	count := (k + most - 1) / most
+	return (k + unit*count - 1) / (unit * count) * unit
+}
+
 // block computes rows m0:m1 and columns n0:n1, block after block of k.
 func (g *product) block(m0, m1, n0, n1 int, accumulate bool) {
 	kc := blockKF32
@@ -97,8 +103,7 @@ func (g *product) block(m0, m1, n0, n1 int, accumulate bool) {
 	if m1-m0 <= fewRows {
 		kc = g.p.k
 	}
-	count := (g.p.k + kc - 1) / kc
-	kc = (g.p.k + 16*count - 1) / (16 * count) * 16
+	kc = evenly(g.p.k, kc, 16)
 	for k0 := 0; k0 < g.p.k; k0 += kc {
 		if accumulate || k0 > 0 {
 			t.acc = 1

@@ -168,8 +168,7 @@ func (s *Strips) Mul(c []float32, ldc int, a *Operand, ka, m0, m1 int, accumulat
 	}
 	// A strip stays in the cache for all rows; what reads it then is nearly all of A, a line after the other.
 	t := tile{kind: stripTile, lda: a.rowBytes(), ka: 4, ldc: 4 * ldc}
-	count := (s.k + blockKF32 - 1) / blockKF32
-	kc := (s.k + 8*count - 1) / (8 * count) * 8
+	kc := evenly(s.k, blockKF32, 8)
 	for k0 := 0; k0 < s.k; k0 += kc {
 		if accumulate || k0 > 0 {
 			t.acc = 1

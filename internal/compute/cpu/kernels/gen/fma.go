@@ -153,15 +153,7 @@ func (f *file) freeTile(name string, rows, cols int, mask maskKind) {
 	t.step = func() {
 		a := rows * nv
 		if nv <= 2 {
-			for v := range nv {
-				t.load(f, v, fmt.Sprintf("b+%d(DI)", 32*v), 12+v)
-			}
-			for r := range rows {
-				f.op("VBROADCASTSS %s, Y%d", aRow(r, 0), 14)
-				for v := range nv {
-					f.op("VFMADD231PS Y%d, Y%d, Y%d", 12+v, 14, r*nv+v)
-				}
-			}
+			f.fmaRow(t, 14)
 		} else {
 			for r := range rows {
 				f.op("VBROADCASTSS %s, Y%d", aRow(r, 0), a+r)
@@ -180,9 +172,8 @@ func (f *file) freeTile(name string, rows, cols int, mask maskKind) {
 
 // stripTile multiplies float32 rows with strips (AVX2, FMA).
 func (f *file) stripTile(name string, rows, cols int) {
-	nv := cols / 8
-	f.tile(&tileLoop{
-		name: name, rows: rows, vectors: nv, reg: "Y", width: 32, unroll: 4, aBytes: 4, bBytes: 4 * cols,
+	t := &tileLoop{
+		name: name, rows: rows, vectors: cols / 8, reg: "Y", width: 32, unroll: 4, aBytes: 4, bBytes: 4 * cols,
 		doc: name + fmt.Sprintf(` is a tile of %[1]d rows and %[2]d columns of float32, for every tile:
 
 	for k := range t.k {
@@ -191,18 +182,22 @@ func (f *file) stripTile(name string, rows, cols int) {
 		}
 	}`, rows, cols),
 		advance: func(n int) { f.advanceRows(rows, 4*n); f.op("ADDQ $%d, DI", 4*cols*n) },
-		step: func() {
-			for v := range nv {
-				f.op("VMOVUPS b+%d(DI), Y%d", 32*v, 12+v)
-			}
-			for r := range rows {
-				f.op("VBROADCASTSS %s, Y15", aRow(r, 0))
-				for v := range nv {
-					f.op("VFMADD231PS Y%d, Y15, Y%d", 12+v, r*nv+v)
-				}
-			}
-		},
-	})
+	}
+	t.step = func() { f.fmaRow(t, 15) }
+	f.tile(t)
+}
+
+// fmaRow adds the products of a column of A and a row of B, which goes to the registers from 12 on, to a tile of float32.
+func (f *file) fmaRow(t *tileLoop, scratch int) {
+	for v := range t.vectors {
+		t.load(f, v, fmt.Sprintf("b+%d(DI)", 32*v), 12+v)
+	}
+	for r := range t.rows {
+		f.op("VBROADCASTSS %s, Y%d", aRow(r, 0), scratch)
+		for v := range t.vectors {
+			f.op("VFMADD231PS Y%d, Y%d, Y%d", 12+v, scratch, r*t.vectors+v)
+		}
+	}
 }
 
 // freeStrides loads the strides in k.
