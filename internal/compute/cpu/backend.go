@@ -41,22 +41,39 @@ type Backend struct {
 	logits   []float32       // (headRows, V)
 	dlogits  kernels.Operand // the same
 	delta    []float32       // (T, H)
-	partial  []float32       // attentionBackward.partial
+	parts    []float32       // of dk and dv, a task after the other
 	angles   angles
 
 	labelled  []int32 // rows with targets
 	labelAt   []int   // first target of each
 	terms     [3]term
-	one       [1]product
+	products  [3]product
 	blocks    []block
 	last      []block // scratch of splitLast
-	packs     []loraPack
-	sumTasks  []sumTask
-	sumBlocks []compute.Span
 	tasks     []task
 	spans     []compute.Span
 	keyBlocks []keyBlock
 	blockAt   map[compute.Span]int // index in keyBlocks
+
+	// jobs, filled anew by every operation
+	job         job
+	runTask     func(id, task int) // job's
+	rowBlocks   rowBlocks
+	tiles       tiles
+	projections projections
+	backwardEnd backwardEnd
+	packs       packs
+	loraSums    loraSums
+	attend      attention
+	gather      gatherJob
+	norm        normJob
+	turn        rotateJob
+	act         actBackward
+	headIn      headIn
+	loss        lossJob
+	headTiles   headTiles
+	squares     squares
+	update      updateJob
 }
 
 // worker is the scratch of one thread.
@@ -67,8 +84,9 @@ type worker struct {
 	panels       kernels.Panels    // of weights that are not kept packed
 	strips       [3]kernels.Strips // of the terms of a product
 	keys, values []float32         // (D, keys) transposed
-	q, do        []float32         // (queries·group, D) of the heads that share a key-value head
+	q, do, dq    []float32         // (queries·group, D) of the heads that share a key-value head
 	s, dp        []float32         // (queries·group, keys) scores and their gradients
+	spans        []compute.Span    // of a chunk of keys
 }
 
 // New starts the workers.
@@ -81,6 +99,7 @@ func New(o Options) *Backend {
 		o.Threads = runtime.GOMAXPROCS(0)
 	}
 	b := &Backend{level: level, dry: o.DryRun, workers: make([]worker, o.Threads), slots: map[any]int64{}, blockAt: map[compute.Span]int{}}
+	b.runTask = func(id, task int) { b.job.task(&b.workers[id], task) }
 	if !b.dry {
 		b.pool = kernels.NewPool(o.Threads)
 	}

@@ -41,9 +41,11 @@ type product struct {
 	terms []term
 	c     []float32
 	ldc   int
-	// done, if not nil, is called for a block of rows and columns whose terms are summed, while it is in the cache.
-	done func(w *worker, bl *block)
+	then  ender // nil: nothing
 }
+
+// ender does what is left to do with a block of rows and columns whose terms are summed, while it is in the cache.
+type ender interface{ end(w *worker, bl *block) }
 
 // block is one task: columns n0 to n1-1 of rows m0 to m1-1 of a product.
 type block struct {
@@ -53,8 +55,8 @@ type block struct {
 
 // end ends a block whose terms are summed.
 func (bl *block) end(w *worker) {
-	if bl.p.done != nil {
-		bl.p.done(w, bl)
+	if bl.p.then != nil {
+		bl.p.then.end(w, bl)
 	}
 }
 
@@ -84,11 +86,13 @@ func (b *Backend) multiply(ps []product) {
 	if last > 0 {
 		b.splitLast(last)
 	}
-	b.run(len(b.blocks), b.block)
+	b.run(len(b.blocks), (*blockJob)(b))
 }
 
-// block computes one task of multiply.
-func (b *Backend) block(id, i int) { b.layout.block(&b.workers[id], &b.blocks[i]) }
+// blockJob is the blocks of multiply.
+type blockJob Backend
+
+func (b *blockJob) task(w *worker, i int) { b.layout.block(w, &b.blocks[i]) }
 
 // columnTasks is how many tasks of so many columns there are.
 func columnTasks(ps []product, cols int) (n int) {

@@ -39,30 +39,6 @@ func (b *Backend) Rehearse(f func()) {
 // idle says whether operations are not to compute.
 func (b *Backend) idle() bool { return b.dry || b.rehearsing }
 
-// run runs f for the tasks 0 to n-1 on all workers.
-func (b *Backend) run(n int, f func(id, task int)) {
-	if !b.idle() {
-		b.pool.Run(n, f)
-	}
-}
-
-// rows runs f for the rows 0 to n-1 in blocks, on all workers.
-func (b *Backend) rows(n int, f func(w *worker, t int)) {
-	const block = 8
-	b.run((n+block-1)/block, func(id, i int) {
-		for t := i * block; t < min(n, (i+1)*block); t++ {
-			f(&b.workers[id], t)
-		}
-	})
-}
-
-// forWorkers calls f for the scratch of every worker.
-func (b *Backend) forWorkers(f func(w *worker)) {
-	for i := range b.workers {
-		f(&b.workers[i])
-	}
-}
-
 // took notes the bytes of a piece of scratch, and says whether it is to have memory.
 func (b *Backend) took(slot any, bytes int64) bool {
 	if bytes > b.slots[slot] {

@@ -15,8 +15,8 @@ type AdamW struct {
 }
 
 // NewAdamW prepares update number step, counted from 1.
-func NewAdamW(lr, beta1, beta2, eps, weightDecay float64, step int, gradScale float32) *AdamW {
-	return &AdamW{
+func NewAdamW(lr, beta1, beta2, eps, weightDecay float64, step int, gradScale float32) AdamW {
+	return AdamW{
 		GradScale: gradScale,
 		Decay:     float32(1 - lr*weightDecay),
 		Lerp1:     float32(1 - beta1),

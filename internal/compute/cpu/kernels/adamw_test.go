@@ -36,7 +36,8 @@ func TestAdamW(t *testing.T) {
 			p := floats(c.P0)
 			m, v := make([]float32, len(p)), make([]float32, len(p))
 			for step, g := range c.Grads {
-				l.AdamW(p, floats(g), m, v, NewAdamW(c.LR, c.Beta1, c.Beta2, c.Eps, c.WeightDecay, step+1, float32(c.Scale)))
+				k := NewAdamW(c.LR, c.Beta1, c.Beta2, c.Eps, c.WeightDecay, step+1, float32(c.Scale))
+				l.AdamW(p, floats(g), m, v, &k)
 			}
 			t.Logf("case %d, %v", i, l)
 			equalBits(t, "m", m, floats(c.M))

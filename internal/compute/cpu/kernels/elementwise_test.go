@@ -306,7 +306,7 @@ func BenchmarkElementwise(b *testing.B) {
 			{"ExpSum", func() { l.ExpSum(y, x, 1, 1) }},
 			{"SumSquares", func() { l.SumSquares(x) }},
 			{"FirstNonFinite", func() { l.FirstNonFinite(x) }},
-			{"AdamW", func() { l.AdamW(x, y, z, w, o) }},
+			{"AdamW", func() { l.AdamW(x, y, z, w, &o) }},
 			{"Dropout", func() { l.Dropout(y, x, nil, &mask) }},
 			{"Narrow", func() { l.Narrow(h, x) }},
 			{"RoundBF16", func() { l.RoundBF16(y, x) }},
