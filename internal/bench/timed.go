@@ -146,9 +146,8 @@ func (t *Timed) Zero(b compute.Buffer, rows compute.Span) {
 	t.time(optimizer, FLOP{}, func() { t.Backend.Zero(b, rows) })
 }
 
-func (t *Timed) SumSquares(b []compute.Buffer) (out []float64) {
-	t.time(optimizer, FLOP{}, func() { out = t.Backend.SumSquares(b) })
-	return out
+func (t *Timed) SumSquares(sums []float64, b []compute.Buffer) {
+	t.time(optimizer, FLOP{}, func() { t.Backend.SumSquares(sums, b) })
 }
 
 func (t *Timed) Update(params []compute.Param, o compute.AdamW) {

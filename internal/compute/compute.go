@@ -181,8 +181,8 @@ type Backend interface {
 	// gradient of the weighted sum, unless dx is nil; rows without target get zero. No (T, V) matrix is made.
 	HeadLoss(p *Pass, dx, x Buffer, n Norm, head Weight, targets []Target, loss Buffer)
 
-	// SumSquares returns the sum of squares of each buffer, in float64.
-	SumSquares(b []Buffer) []float64
+	// SumSquares sets sums to the sum of squares of each buffer, in float64.
+	SumSquares(sums []float64, b []Buffer)
 	// Update makes one AdamW step; gradients are left as they are.
 	Update(params []Param, o AdamW)
 }

@@ -60,14 +60,13 @@ func (p *Plain[F]) HeadLoss(ps *Pass, dx, x Buffer, n Norm, head Weight, targets
 	}
 }
 
-func (p *Plain[F]) SumSquares(bs []Buffer) []float64 {
-	out := make([]float64, len(bs))
+func (p *Plain[F]) SumSquares(sums []float64, bs []Buffer) {
+	clear(sums)
 	for i, b := range bs {
 		for _, x := range p.buf(b).d {
-			out[i] += float64(x) * float64(x)
+			sums[i] += float64(x) * float64(x)
 		}
 	}
-	return out
 }
 
 // Update follows torch.optim.AdamW's single-tensor path (_single_tensor_adamw).

@@ -94,3 +94,34 @@ func TestActivationsAreWhatIsAllocated(t *testing.T) {
 		}
 	}
 }
+
+// Once memory was taken and weights were packed, a step computes without allocating anything.
+func TestStepAllocatesNothing(t *testing.T) {
+	step := pack.NewStep([][]pack.Row{rows(t)}, pack.TokenMean, 1, true)
+	runs, need, err := step.Plan(step.MinRows() + len(step.IDs)/2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range []cpu.Options{{Threads: 1}, {Threads: 3}, {Threads: 2, DType: compute.BFloat16}, {Threads: 2, MapWeights: true}} {
+		be := cpu.New(o)
+		m := tiny(t, be, true)
+		s, loss, drop := m.NewState(llama.Shape{Stack: need}), be.Alloc(1, len(step.Targets)), compute.NewDropout(0.1, 42, 7)
+		var params []compute.Param
+		var grads []compute.Buffer
+		for i := range m.Layers {
+			for _, l := range m.Layers[i].Linears() {
+				m, v := be.Alloc(l.LoRA.A.Rows(), l.LoRA.A.Cols()), be.Alloc(l.LoRA.A.Rows(), l.LoRA.A.Cols())
+				params, grads = append(params, compute.Param{W: l.LoRA.A, G: l.LoRA.DA, M: m, V: v}), append(grads, l.LoRA.DA)
+			}
+		}
+		sums := make([]float64, len(grads))
+		if n := testing.AllocsPerRun(5, func() {
+			m.RunStep(s, runs, drop, loss)
+			be.SumSquares(sums, grads)
+			be.Update(params, compute.AdamW{LR: 1e-4, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Step: 1, GradScale: 1})
+		}); n > 0 {
+			t.Errorf("%+v: a step allocates %g objects", o, n)
+		}
+		be.Close()
+	}
+}

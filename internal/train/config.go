@@ -115,6 +115,7 @@ func newLoop(c Config, need pack.Stack, s *survey) (*Loop, error) {
 	need.Rows = max(need.Rows, 1)
 	l.state = c.Model.NewState(llama.Shape{Stack: need, Levels: c.Levels})
 	l.loss, l.nll = be.Alloc(1, max(targets, 1)), make([]float32, targets)
+	l.sums = make([]float64, len(l.grads))
 	return l, nil
 }
 

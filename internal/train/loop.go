@@ -21,6 +21,7 @@ type Loop struct {
 	loras  []*compute.LoRA  // of Adapter.Modules
 	params []compute.Param  // lora_A and lora_B of each
 	grads  []compute.Buffer // of params
+	sums   []float64        // of their squares
 	names  []string         // of params, PEFT's, as in adapter_model.safetensors
 	state  *llama.State
 	loss   compute.Buffer // (1, targets of a step)
@@ -156,7 +157,8 @@ func (l *Loop) trainStep() (*Progress, error) {
 	if err != nil {
 		return nil, err
 	}
-	norm, scale, err := l.clip(be.SumSquares(l.grads), plan)
+	be.SumSquares(l.sums, l.grads)
+	norm, scale, err := l.clip(l.sums, plan)
 	if err != nil {
 		return nil, err
 	}

@@ -245,7 +245,7 @@ func (p *planner) dry(s setting, need pack.Stack, steps []*pack.Step) (*dryRun, 
 	if err := l.rehearse(steps); err != nil {
 		return nil, err
 	}
-	be.SumSquares(l.grads)
+	be.SumSquares(l.sums, l.grads)
 	be.Update(l.params, c.Optimizer)
 	return &dryRun{use: be.Usage(), activations: m.Activations(l.state.Shape), need: need, kernels: be.Name(), threads: be.Threads(), backend: be, loop: l}, nil
 }

@@ -227,24 +227,22 @@ type actBackward struct {
 	dgate, dup, gate, up *buffer
 }
 
-func (a *actBackward) end(_ *worker, bl *block) {
+func (a *actBackward) end(_ *worker, bl block) {
 	for t := bl.m0; t < bl.m1; t++ {
 		i, n0, n1 := a.from+t, bl.n0, bl.n1
 		a.level.SwiGLUBackward(a.dgate.row(i)[n0:n1], a.dup.row(i)[n0:n1], a.dx[t*a.gate.cols:][n0:n1], a.gate.row(i)[n0:n1], a.up.row(i)[n0:n1])
 	}
 }
 
-func (b *Backend) SumSquares(bs []compute.Buffer) []float64 {
-	out := make([]float64, len(bs))
-	b.squares = squares{b.level, bs, out}
+func (b *Backend) SumSquares(sums []float64, bs []compute.Buffer) {
+	b.squares = squares{b.level, bs, sums}
 	b.run(len(bs), &b.squares)
-	return out
 }
 
 type squares struct {
 	level kernels.Level
 	of    []compute.Buffer
-	out   []float64
+	sums  []float64
 }
 
-func (s *squares) task(_ *worker, i int) { s.out[i] = s.level.SumSquares(buf(s.of[i]).d) }
+func (s *squares) task(_ *worker, i int) { s.sums[i] = s.level.SumSquares(buf(s.of[i]).d) }

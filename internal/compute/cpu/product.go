@@ -45,7 +45,7 @@ type product struct {
 }
 
 // ender does what is left to do with a block of rows and columns whose terms are summed, while it is in the cache.
-type ender interface{ end(w *worker, bl *block) }
+type ender interface{ end(w *worker, bl block) }
 
 // block is one task: columns n0 to n1-1 of rows m0 to m1-1 of a product.
 type block struct {
@@ -54,7 +54,7 @@ type block struct {
 }
 
 // end ends a block whose terms are summed.
-func (bl *block) end(w *worker) {
+func (bl block) end(w *worker) {
 	if bl.p.then != nil {
 		bl.p.then.end(w, bl)
 	}

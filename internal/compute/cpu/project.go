@@ -159,7 +159,7 @@ type forwardEnd struct {
 	res  []float32
 }
 
-func (e *forwardEnd) end(_ *worker, bl *block) {
+func (e *forwardEnd) end(_ *worker, bl block) {
 	c, ld := bl.p.c, bl.p.ldc
 	if e.lora {
 		e.s.bt.Mul(c, ld, &e.s.low, bl.m0, bl.m1, bl.n0, bl.n1, true)
@@ -259,7 +259,7 @@ type backwardEnd struct {
 	then ender
 }
 
-func (e *backwardEnd) end(w *worker, bl *block) {
+func (e *backwardEnd) end(w *worker, bl block) {
 	for j, pr := range e.prs {
 		switch s := &e.branches[j]; {
 		case pr.LoRA == nil:
@@ -292,7 +292,7 @@ func (b *Backend) dropped(ps *compute.Pass, w *worker, x []float32, t int, prs [
 }
 
 // droppedBackward adds mask·scale·(dlow A) to a block of dx.
-func (s *branch) droppedBackward(level kernels.Level, scale float32, w *worker, bl *block) {
+func (s *branch) droppedBackward(level kernels.Level, scale float32, w *worker, bl block) {
 	in, cols := bl.p.ldc, bl.n1-bl.n0
 	bytes := kernels.MaskBytes(in)
 	for t0 := bl.m0; t0 < bl.m1; t0 += tileRows {
