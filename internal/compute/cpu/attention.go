@@ -115,7 +115,7 @@ func (b *Backend) AttentionForward(ps *compute.Pass, h compute.Heads, out, lse, 
 	a := &b.attend
 	*a = attention{Backend: b, h: h, group: h.H / h.KV, scale: float32(1 / math.Sqrt(float64(h.D))), from: ps.Rows.From, ts: ts,
 		q: buf(q), k: buf(k), v: buf(v), out: buf(out), lse: buf(lse)}
-	b.run(len(ts)*h.KV, (*attentionForward)(a))
+	b.run(len(ts)*h.KV, attentionForward{a})
 }
 
 // attention is an operation at work. Its tasks are blocks of queries, each with the heads of one key-value head.
@@ -130,9 +130,9 @@ type attention struct {
 }
 
 // attentionForward are the tasks of AttentionForward.
-type attentionForward attention
+type attentionForward struct{ *attention }
 
-func (a *attentionForward) task(w *worker, i int) {
+func (a attentionForward) task(w *worker, i int) {
 	t, kv, d, group := &a.ts[i/a.h.KV], i%a.h.KV, a.h.D, a.group
 	n, m, row, col := t.keys, t.rows.Len(), a.from+t.rows.From, kv*d
 	x := gather(w.q, a.q, row, m, kv, group*d)

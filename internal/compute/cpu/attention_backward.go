@@ -27,21 +27,21 @@ func (b *Backend) AttentionBackward(ps *compute.Pass, h compute.Heads, dq, dk, d
 	*a = attention{Backend: b, h: h, group: h.H / h.KV, scale: float32(1 / math.Sqrt(float64(h.D))), from: ps.Rows.From,
 		q: buf(q), k: buf(k), v: buf(v), out: buf(out), lse: buf(lse), dq: buf(dq), dk: buf(dk), dv: buf(dv), dout: buf(dout)}
 	b.grow(&b.delta, ps.Rows.Len()*h.H)
-	b.rows(ps.Rows.Len(), (*deltaJob)(a))
+	b.rows(ps.Rows.Len(), deltaJob{a})
 	for len(ts) > 0 {
 		n, size := a.wave(ts)
 		b.grow(&b.parts, size)
 		a.ts, ts = ts[:n], ts[n:]
-		b.run(n*h.KV, (*queryGradients)(a))
+		b.run(n*h.KV, queryGradients{a})
 		b.listKeyBlocks(a.ts)
-		b.run(len(b.keyBlocks)*h.KV, (*keyGradients)(a))
+		b.run(len(b.keyBlocks)*h.KV, keyGradients{a})
 	}
 }
 
 // deltaJob makes the row sums of dout·out.
-type deltaJob attention
+type deltaJob struct{ *attention }
 
-func (a *deltaJob) row(_ *worker, t int) {
+func (a deltaJob) row(_ *worker, t int) {
 	o, do, d := a.out.row(a.from+t), a.dout.row(a.from+t), a.h.D
 	for hd := range a.h.H {
 		a.delta[t*a.h.H+hd] = float32(a.level.Dot(o[hd*d:][:d], do[hd*d:][:d]))
@@ -67,17 +67,17 @@ func (a *attention) part(t *task, kv int) (dk, dv []float32) {
 }
 
 // queryGradients are the tasks that set dq = dS k and their parts of dk = dSᵀ q and dv = Pᵀ dout.
-type queryGradients attention
+type queryGradients struct{ *attention }
 
-func (a *queryGradients) task(w *worker, i int) {
+func (a queryGradients) task(w *worker, i int) {
 	t, kv, d := &a.ts[i/a.h.KV], i%a.h.KV, a.h.D
 	m, row := t.rows.Len(), a.from+t.rows.From
 	q, do := gather(w.q, a.q, row, m, kv, a.group*d), gather(w.do, a.dout, row, m, kv, a.group*d)
 	dq := w.dq[:len(q)]
-	dk, dv := (*attention)(a).part(t, kv)
+	dk, dv := a.part(t, kv)
 	for from := 0; from < t.keys; from += keyChunk {
 		to := min(from+keyChunk, t.keys)
-		(*attention)(a).chunk(w, t, kv, from, to, q, do, dq, dk[from*d:to*d], dv[from*d:to*d])
+		a.chunk(w, t, kv, from, to, q, do, dq, dk[from*d:to*d], dv[from*d:to*d])
 	}
 	scatter(a.dq, row, m, kv, a.group*d, dq)
 }
@@ -173,12 +173,12 @@ func (b *Backend) listKeyBlocks(ts []task) {
 }
 
 // keyGradients are the tasks that add up the parts of one block of keys and one key-value head.
-type keyGradients attention
+type keyGradients struct{ *attention }
 
-func (a *keyGradients) task(_ *worker, i int) {
+func (a keyGradients) task(_ *worker, i int) {
 	kb, kv, d := &a.keyBlocks[i/a.h.KV], i%a.h.KV, a.h.D
 	for _, t := range kb.queries {
-		pk, pv := (*attention)(a).part(t, kv)
+		pk, pv := a.part(t, kv)
 		at := t.find(kb.rows.From)
 		for r := range kb.rows.Len() {
 			a.level.Add(a.dk.row(kb.rows.From + r)[kv*d:][:d], pk[(at+r)*d:][:d])

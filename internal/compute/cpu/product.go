@@ -86,13 +86,13 @@ func (b *Backend) multiply(ps []product) {
 	if last > 0 {
 		b.splitLast(last)
 	}
-	b.run(len(b.blocks), (*blockJob)(b))
+	b.run(len(b.blocks), blockJob{b})
 }
 
 // blockJob is the blocks of multiply.
-type blockJob Backend
+type blockJob struct{ *Backend }
 
-func (b *blockJob) task(w *worker, i int) { b.layout.block(w, &b.blocks[i]) }
+func (b blockJob) task(w *worker, i int) { b.layout.block(w, &b.blocks[i]) }
 
 // columnTasks is how many tasks of so many columns there are.
 func columnTasks(ps []product, cols int) (n int) {
