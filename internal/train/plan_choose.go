@@ -6,14 +6,17 @@ import (
 	"math"
 	"sort"
 
+	"cria/internal/compute/cpu"
 	"cria/internal/llama"
 	"cria/internal/pack"
 )
 
-// What time depends on beside the operations of a step, as measured on SmolLM2-135M with AVX-512 kernels (docs/log.md).
+// What time depends on beside the operations of a step, as measured on SmolLM2-135M with AVX-512 kernels, and with those of
+// AVX2 for strips (docs/log.md).
 const (
 	passFLOP    = 8     // for every weight of the layers that a pass goes through, forward or backward
-	mappedShare = 0.065 // of the operations, for packing mapped weights in every operation
+	mappedShare = 0.065 // of the operations, for packing mapped weights in every operation,
+	stripsShare = 0.03  // or making strips of them
 	diskFLOP    = 600   // for every weight that a pass reads from a disk, at 0.5 GB/s
 )
 
@@ -69,6 +72,10 @@ func (p *planner) trials(ctx context.Context) ([]*trial, error) {
 		return nil, err
 	}
 	layers := float64(p.cfg.ProductElements() - int64(p.cfg.VocabSize)*int64(p.cfg.HiddenSize))
+	share := mappedShare
+	if cpu.MakesStrips() {
+		share = stripsShare
+	}
 	var out []*trial
 	for _, mapped := range []bool{false, true} {
 		for _, rows := range passRows(p.computed.Largest, max(p.minRows, 1)) {
@@ -101,7 +108,7 @@ func (p *planner) trials(ctx context.Context) ([]*trial, error) {
 			}
 			t.cost = sum.use.FLOP + t.passes*layers*passFLOP
 			if mapped {
-				t.cost += mappedShare * sum.use.FLOP
+				t.cost += share * sum.use.FLOP
 			}
 			// Beside the pages of mapped weights there is less room; with more they do not stay in memory.
 			if beside := p.base + p.available - p.mapped; mapped && beside < p.limit {

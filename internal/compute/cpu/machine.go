@@ -19,6 +19,9 @@ func FasterDType() compute.DType {
 	return compute.Float32
 }
 
+// MakesStrips says whether mapped weights are multiplied as kernels.Strips on this machine.
+func MakesStrips() bool { return kernels.Best().Strips() }
+
 // WeightBytes is the memory that a matrix element of a file takes beside the mapped file: converted to float32, as all
 // types but bfloat16 are, and in every packed copy (see Options.MapWeights; training packs for two directions).
 func WeightBytes(file safetensors.DType, d compute.DType) (converted, packed int64) {
