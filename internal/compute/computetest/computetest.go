@@ -25,7 +25,7 @@ var Shapes = []Shape{
 	{C: 16, F: 24, V: 33, R: 1, Heads: compute.Heads{H: 2, KV: 1, D: 8}, Segments: []int{1}},
 	{C: 30, F: 70, V: 101, R: 3, Heads: compute.Heads{H: 3, KV: 3, D: 10}, Segments: []int{5, 1, 7}, Dropout: 0.3},
 	{C: 72, F: 100, V: 517, R: 8, Heads: compute.Heads{H: 6, KV: 2, D: 12}, Segments: []int{70, 13, 1, 130}, Base: 9, Dropout: 0.1},
-	{C: 18, F: 26, V: 40, R: 2, Heads: compute.Heads{H: 4, KV: 2, D: 8}, Segments: []int{530, 90, 40}},
+	{C: 18, F: 26, V: 40, R: 2, Heads: compute.Heads{H: 4, KV: 2, D: 8}, Segments: []int{1100, 90, 40}},
 	{C: 130, F: 258, V: 300, R: 17, Heads: compute.Heads{H: 4, KV: 4, D: 34}, Segments: []int{65, 64, 3}, Base: 67},
 	{C: 576, F: 640, V: 1300, R: 8, Heads: compute.Heads{H: 9, KV: 3, D: 64}, Segments: []int{47, 31, 20}, Dropout: 0.1},
 }

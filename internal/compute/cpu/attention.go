@@ -7,10 +7,10 @@ import (
 )
 
 const (
-	// queryBlock is how many queries of a segment a task handles: rows of scores are whole, (queryBlock·H/KV, keys) is all
-	// that exists of the score matrix.
+	// queryBlock is how many queries of a segment a task handles.
 	queryBlock = compute.BlockRows
-	// causalBlock is how many queries share a number of keys: products leave out keys that none of them sees.
+	// causalBlock is how many queries share a number of keys: products leave out keys that none of them sees. In the forward
+	// pass their rows of scores, (causalBlock·H/KV, keys), are all that exists of the score matrix.
 	causalBlock = 16
 	// fewQueries is up to how many query rows scores are made by dot products instead of packing the keys.
 	fewQueries = 4
@@ -18,7 +18,6 @@ const (
 
 // task is one block of queries of one segment.
 type task struct {
-	seg  *compute.Segment
 	rows compute.Span // counted from Pass.Rows.From
 
 	// The key rows that the queries see: the context, then the segment's own rows up to the last query; and their number.
@@ -34,7 +33,7 @@ func (b *Backend) listTasks(ps *compute.Pass) []task {
 	ps.Blocks(func(i int, rows compute.Span) {
 		seg, from := &ps.Segments[i], len(b.spans)
 		b.spans = append(append(b.spans, seg.Context...), compute.Span{From: ps.KV + seg.From, To: ps.KV + rows.To})
-		t := task{seg: seg, rows: rows, spans: b.spans[from:len(b.spans):len(b.spans)]}
+		t := task{rows: rows, spans: b.spans[from:len(b.spans):len(b.spans)]}
 		for _, s := range t.spans {
 			t.keys += s.Len()
 		}
@@ -110,12 +109,8 @@ func (b *Backend) transposed(dst []float32, ld int, k *buffer, col, d int, spans
 func (t *task) causal(i int) int { return t.keys - (t.rows.Len() - 1 - i) }
 
 func (b *Backend) AttentionForward(ps *compute.Pass, h compute.Heads, out, lse, q, k, v compute.Buffer) {
-	ts := b.listTasks(ps)
-	b.attentionScratch(ts, h, false)
-	a := &b.attend
-	*a = attention{Backend: b, h: h, group: h.H / h.KV, scale: float32(1 / math.Sqrt(float64(h.D))), from: ps.Rows.From, ts: ts,
-		q: buf(q), k: buf(k), v: buf(v), out: buf(out), lse: buf(lse)}
-	b.run(len(ts)*h.KV, attentionForward{a})
+	a := b.attention(ps, h, out, lse, q, k, v, false)
+	b.run(len(a.ts)*h.KV, attentionForward{a})
 }
 
 // attention is an operation at work. Its tasks are blocks of queries, each with the heads of one key-value head.
@@ -127,6 +122,14 @@ type attention struct {
 	ts                []task
 	q, k, v, out, lse *buffer
 	dq, dk, dv, dout  *buffer // in the backward pass
+}
+
+func (b *Backend) attention(ps *compute.Pass, h compute.Heads, out, lse, q, k, v compute.Buffer, backward bool) *attention {
+	a := &b.attend
+	*a = attention{Backend: b, h: h, group: h.H / h.KV, scale: float32(1 / math.Sqrt(float64(h.D))), from: ps.Rows.From, ts: b.listTasks(ps),
+		q: buf(q), k: buf(k), v: buf(v), out: buf(out), lse: buf(lse)}
+	b.attentionScratch(a.ts, h, backward)
+	return a
 }
 
 // attentionForward are the tasks of AttentionForward.

@@ -1,7 +1,6 @@
 package cpu
 
 import (
-	"math"
 	"slices"
 
 	"cria/internal/compute"
@@ -21,14 +20,11 @@ const (
 // AttentionBackward runs by blocks of queries, which set dq and their parts of dk and dv, and then by blocks of keys, which
 // add up the parts, so that every result belongs to one task and all its terms come in one order.
 func (b *Backend) AttentionBackward(ps *compute.Pass, h compute.Heads, dq, dk, dv, dout, out, lse, q, k, v compute.Buffer) {
-	ts := b.listTasks(ps)
-	b.attentionScratch(ts, h, true)
-	a := &b.attend
-	*a = attention{Backend: b, h: h, group: h.H / h.KV, scale: float32(1 / math.Sqrt(float64(h.D))), from: ps.Rows.From,
-		q: buf(q), k: buf(k), v: buf(v), out: buf(out), lse: buf(lse), dq: buf(dq), dk: buf(dk), dv: buf(dv), dout: buf(dout)}
+	a := b.attention(ps, h, out, lse, q, k, v, true)
+	a.dq, a.dk, a.dv, a.dout = buf(dq), buf(dk), buf(dv), buf(dout)
 	b.grow(&b.delta, ps.Rows.Len()*h.H)
 	b.rows(ps.Rows.Len(), deltaJob{a})
-	for len(ts) > 0 {
+	for ts := a.ts; len(ts) > 0; {
 		n, size := a.wave(ts)
 		b.grow(&b.parts, size)
 		a.ts, ts = ts[:n], ts[n:]
