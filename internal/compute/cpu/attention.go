@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	// queryBlock is how many queries of a segment a task handles.
+	// queryBlock is how many queries of a segment a block has.
 	queryBlock = compute.BlockRows
 	// causalBlock is how many queries share a number of keys: products leave out keys that none of them sees. In the forward
 	// pass their rows of scores, (causalBlock·H/KV, keys), are all that exists of the score matrix.
@@ -16,35 +16,35 @@ const (
 	fewQueries = 4
 )
 
-// task is one block of queries of one segment.
-type task struct {
+// queries is one block of queries of one segment.
+type queries struct {
 	rows compute.Span // counted from Pass.Rows.From
 
 	// The key rows that the queries see: the context, then the segment's own rows up to the last query; and their number.
 	spans []compute.Span
 	keys  int
 
-	part int // first element of its part of b.parts, in the backward pass
+	part int // first element of its part of b.partial, in the backward pass
 }
 
-// listTasks sets b.tasks to the blocks of a pass, last one first.
-func (b *Backend) listTasks(ps *compute.Pass) []task {
-	b.tasks, b.spans = b.tasks[:0], b.spans[:0]
+// listQueries sets b.queries to the blocks of a pass, last one first.
+func (b *Backend) listQueries(ps *compute.Pass) []queries {
+	b.queries, b.spans = b.queries[:0], b.spans[:0]
 	ps.Blocks(func(i int, rows compute.Span) {
 		seg, from := &ps.Segments[i], len(b.spans)
 		b.spans = append(append(b.spans, seg.Context...), compute.Span{From: ps.KV + seg.From, To: ps.KV + rows.To})
-		t := task{rows: rows, spans: b.spans[from:len(b.spans):len(b.spans)]}
+		t := queries{rows: rows, spans: b.spans[from:len(b.spans):len(b.spans)]}
 		for _, s := range t.spans {
 			t.keys += s.Len()
 		}
-		b.tasks = append(b.tasks, t)
+		b.queries = append(b.queries, t)
 	})
-	return b.tasks
+	return b.queries
 }
 
-// attentionScratch takes what the workers need for the tasks, and counts products products of D elements for every pair of
+// attentionScratch takes what the workers need for blocks of queries, and counts products products of D elements for every pair of
 // a query and a key that it sees.
-func (b *Backend) attentionScratch(ts []task, h compute.Heads, backward bool) {
+func (b *Backend) attentionScratch(ts []queries, h compute.Heads, backward bool) {
 	rows, keys, pairs := 0, 0, 0
 	for i := range ts {
 		m, n := ts[i].rows.Len(), ts[i].keys
@@ -87,8 +87,8 @@ func scatter(x *buffer, row, queries, kv, width int, src []float32) {
 	}
 }
 
-// causalBlocks calls f for runs of the queries of a task, i0 to i1-1, with the number of keys that the last of them sees.
-func (t *task) causalBlocks(f func(i0, i1, keys int)) {
+// causalBlocks calls f for runs of the queries of a block, i0 to i1-1, with the number of keys that the last of them sees.
+func (t *queries) causalBlocks(f func(i0, i1, keys int)) {
 	m := t.rows.Len()
 	for i := 0; i < m; i += causalBlock {
 		end := min(i+causalBlock, m)
@@ -105,28 +105,29 @@ func (b *Backend) transposed(dst []float32, ld int, k *buffer, col, d int, spans
 	}
 }
 
-// causal is the number of keys that query i of a task sees.
-func (t *task) causal(i int) int { return t.keys - (t.rows.Len() - 1 - i) }
+// causal is the number of keys that query i of a block sees.
+func (t *queries) causal(i int) int { return t.keys - (t.rows.Len() - 1 - i) }
 
 func (b *Backend) AttentionForward(ps *compute.Pass, h compute.Heads, out, lse, q, k, v compute.Buffer) {
 	a := b.attention(ps, h, out, lse, q, k, v, false)
 	b.run(len(a.ts)*h.KV, attentionForward{a})
 }
 
-// attention is an operation at work. Its tasks are blocks of queries, each with the heads of one key-value head.
+// attention is an operation at work. Most of its tasks are a block of queries and the heads of one key-value head.
 type attention struct {
 	*Backend
 	h                 compute.Heads
 	group, from       int // query heads of a key-value head; first row
 	scale             float32
-	ts                []task
+	ts                []queries // in the backward pass those of a wave
 	q, k, v, out, lse *buffer
 	dq, dk, dv, dout  *buffer // in the backward pass
 }
 
+// attention begins an operation: it lists the blocks of queries and takes what the workers need for them.
 func (b *Backend) attention(ps *compute.Pass, h compute.Heads, out, lse, q, k, v compute.Buffer, backward bool) *attention {
 	a := &b.attend
-	*a = attention{Backend: b, h: h, group: h.H / h.KV, scale: float32(1 / math.Sqrt(float64(h.D))), from: ps.Rows.From, ts: b.listTasks(ps),
+	*a = attention{Backend: b, h: h, group: h.H / h.KV, scale: float32(1 / math.Sqrt(float64(h.D))), from: ps.Rows.From, ts: b.listQueries(ps),
 		q: buf(q), k: buf(k), v: buf(v), out: buf(out), lse: buf(lse)}
 	b.attentionScratch(a.ts, h, backward)
 	return a

@@ -7,13 +7,13 @@ import (
 )
 
 const (
-	// keyChunk is how many keys the backward pass handles at a time: what it makes of them and of a block of queries stays
-	// in the level-2 cache.
+	// keyChunk is how many keys of a block of queries the backward pass handles at a time: scores take memory for these, not
+	// for a whole row. 128 to 512 are equally fast (docs/log.md).
 	keyChunk    = 256
 	chunkStride = keyChunk + 16 // between rows, so that they do not share cache sets
 
-	// waveKeys is how many keys the blocks of queries have together, or the first few of them, that keep their parts of dk
-	// and dv at a time: memory grows with the length of a row, not with its square.
+	// waveKeys bounds the keys, summed over blocks of queries, whose parts of dk and dv are kept at a time. Two tasks for
+	// every worker run in any case, so that memory grows with the length of a row times the workers, not with its square.
 	waveKeys = 8192
 )
 
@@ -26,7 +26,7 @@ func (b *Backend) AttentionBackward(ps *compute.Pass, h compute.Heads, dq, dk, d
 	b.rows(ps.Rows.Len(), deltaJob{a})
 	for ts := a.ts; len(ts) > 0; {
 		n, size := a.wave(ts)
-		b.grow(&b.parts, size)
+		b.grow(&b.partial, size)
 		a.ts, ts = ts[:n], ts[n:]
 		b.run(n*h.KV, queryGradients{a})
 		b.listKeyBlocks(a.ts)
@@ -44,8 +44,8 @@ func (a deltaJob) row(_ *worker, t int) {
 	}
 }
 
-// wave is how many of the tasks run before their parts are added up, and how many elements these have.
-func (a *attention) wave(ts []task) (n, size int) {
+// wave is how many of the blocks run before their parts are added up, and how many elements these have.
+func (a *attention) wave(ts []queries) (n, size int) {
 	few := parts(2*a.Threads(), a.h.KV)
 	for keys := 0; n < len(ts) && (n < few || keys+ts[n].keys <= waveKeys); n++ {
 		ts[n].part = size
@@ -55,10 +55,10 @@ func (a *attention) wave(ts []task) (n, size int) {
 	return n, size
 }
 
-// part is where a task keeps its parts of dk and dv, (keys, D) each.
-func (a *attention) part(t *task, kv int) (dk, dv []float32) {
+// part is where a block of queries keeps its parts of dk and dv, (keys, D) each.
+func (a *attention) part(t *queries, kv int) (dk, dv []float32) {
 	n := t.keys * a.h.D
-	p := a.parts[t.part+2*n*kv:][:2*n]
+	p := a.partial[t.part+2*n*kv:][:2*n]
 	return p[:n], p[n:]
 }
 
@@ -78,8 +78,8 @@ func (a queryGradients) task(w *worker, i int) {
 	scatter(a.dq, row, m, kv, a.group*d, dq)
 }
 
-// chunk adds to dq and sets dk and dv for the keys from to to-1 of a task.
-func (a *attention) chunk(w *worker, t *task, kv, from, to int, q, do, dq, dk, dv []float32) {
+// chunk adds to dq and sets dk and dv for the keys from to to-1 of a block of queries.
+func (a *attention) chunk(w *worker, t *queries, kv, from, to int, q, do, dq, dk, dv []float32) {
 	const ld = chunkStride
 	d, col, m, level := a.h.D, kv*a.h.D, t.rows.Len(), &a.level
 	w.spans = t.between(w.spans[:0], from, to)
@@ -115,8 +115,8 @@ func (a *attention) chunk(w *worker, t *task, kv, from, to int, q, do, dq, dk, d
 	})
 }
 
-// between appends the rows of the keys from to to-1 of a task.
-func (t *task) between(spans []compute.Span, from, to int) []compute.Span {
+// between appends the rows of the keys from to to-1 of a block of queries.
+func (t *queries) between(spans []compute.Span, from, to int) []compute.Span {
 	at := 0
 	for _, sp := range t.spans {
 		if f, e := max(from-at, 0), min(to-at, sp.Len()); f < e {
@@ -127,8 +127,8 @@ func (t *task) between(spans []compute.Span, from, to int) []compute.Span {
 	return spans
 }
 
-// find is the place of a row of the key buffer among the keys of a task.
-func (t *task) find(row int) int {
+// find is the place of a row of the key buffer among the keys of a block of queries.
+func (t *queries) find(row int) int {
 	at := 0
 	for _, sp := range t.spans {
 		if row >= sp.From && row < sp.To {
@@ -142,11 +142,11 @@ func (t *task) find(row int) int {
 // keyBlock is a run of key rows and the query blocks that see it, last one first.
 type keyBlock struct {
 	rows    compute.Span // of the key and value buffers
-	queries []*task
+	queries []*queries
 }
 
-// listKeyBlocks sets b.keyBlocks to all key rows that tasks see, in blocks.
-func (b *Backend) listKeyBlocks(ts []task) {
+// listKeyBlocks sets b.keyBlocks to all key rows that blocks of queries see, in blocks.
+func (b *Backend) listKeyBlocks(ts []queries) {
 	clear(b.blockAt)
 	out := b.keyBlocks[:0]
 	for i := range ts {

@@ -36,10 +36,10 @@ func TestAttentionWaves(t *testing.T) {
 		grads := []compute.Buffer{b.Alloc(rows, hd), b.Alloc(rows, kvd), b.Alloc(rows, kvd)}
 		b.AttentionForward(ps, h, out, lse, q, k, v)
 		b.AttentionBackward(ps, h, grads[0], grads[1], grads[2], dout, out, lse, q, k, v)
-		n, _ := b.attend.wave(b.listTasks(ps))
-		t.Logf("%d threads: %d of %d blocks in the first wave", threads, n, len(b.tasks))
-		if whole := n == len(b.tasks); whole != (threads == 30) {
-			t.Errorf("%d threads: %d of %d blocks in the first wave", threads, n, len(b.tasks))
+		n, _ := b.attend.wave(b.listQueries(ps))
+		t.Logf("%d threads: %d of %d blocks in the first wave", threads, n, len(b.queries))
+		if whole := n == len(b.queries); whole != (threads == 30) {
+			t.Errorf("%d threads: %d of %d blocks in the first wave", threads, n, len(b.queries))
 		}
 		for i, g := range grads {
 			got := buf(g).d

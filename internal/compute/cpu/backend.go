@@ -41,7 +41,7 @@ type Backend struct {
 	logits   []float32       // (headRows, V)
 	dlogits  kernels.Operand // the same
 	delta    []float32       // (T, H)
-	parts    []float32       // of dk and dv, a task after the other
+	partial  []float32       // (block of queries, KV, 2, keys, D) parts of dk and dv
 	angles   angles
 
 	labelled  []int32 // rows with targets
@@ -50,14 +50,15 @@ type Backend struct {
 	products  [3]product
 	blocks    []block
 	last      []block // scratch of splitLast
-	tasks     []task
+	queries   []queries
 	spans     []compute.Span
 	keyBlocks []keyBlock
 	blockAt   map[compute.Span]int // index in keyBlocks
 
+	runTask func(id, task int) // runs a task of job; made once, because a closure for every call would be allocated
+	job     job
+
 	// jobs, filled anew by every operation
-	job         job
-	runTask     func(id, task int) // job's
 	rowBlocks   rowBlocks
 	tiles       tiles
 	projections projections
@@ -65,13 +66,13 @@ type Backend struct {
 	packs       packs
 	loraSums    loraSums
 	attend      attention
-	gather      gatherJob
+	moved       gatherJob
 	norm        normJob
 	turn        rotateJob
 	act         actBackward
 	headIn      headIn
 	loss        lossJob
-	headTiles   headTiles
+	headGrad    headGradJob
 	squares     squares
 	update      updateJob
 }
@@ -83,9 +84,9 @@ type worker struct {
 	mask         kernels.Mask
 	panels       kernels.Panels    // of weights that are not kept packed
 	strips       [3]kernels.Strips // of the terms of a product
-	keys, values []float32         // (D, keys) transposed
-	q, do, dq    []float32         // (queries·group, D) of the heads that share a key-value head
-	s, dp        []float32         // (queries·group, keys) scores and their gradients
+	keys, values []float32         // (D, keys) transposed; in the backward pass of a chunk of keys
+	q, do, dq    []float32         // (queries·group, D) of the heads that share a key-value head; do is out in the forward pass
+	s, dp        []float32         // (causalBlock·group, keys) scores; backward (queries·group, chunkStride), and their gradients
 	spans        []compute.Span    // of a chunk of keys
 }
 

@@ -20,14 +20,14 @@ func (b *Backend) headInput(ps *compute.Pass, x compute.Buffer, n compute.Norm, 
 
 type headIn struct {
 	*Backend
-	x    source
+	source
 	from int
 	rows []int32
 }
 
 func (h *headIn) row(w *worker, i int) {
-	row := w.row[:h.x.x.cols]
-	h.x.row(h.level, row, h.from+int(h.rows[i]))
+	row := w.row[:h.x.cols]
+	h.source.row(h.level, row, h.from+int(h.rows[i]))
 	h.in.SetRow(i, row)
 }
 
@@ -130,18 +130,18 @@ func (b *Backend) headGradient(rows int, w *weight) {
 	high, cols := b.layout.headCut(rows)
 	b.forWorkers(func(wk *worker) { b.grow(&wk.tile, high*cols) })
 	b.layout.prepareHead(w, cols)
-	b.headTiles = headTiles{b, w, rows, high, cols}
-	b.run(parts(c, cols)*parts(rows, high), &b.headTiles)
+	b.headGrad = headGradJob{b, w, rows, high, cols}
+	b.run(parts(c, cols)*parts(rows, high), &b.headGrad)
 }
 
-// headTiles are the tasks of headGradient.
-type headTiles struct {
+// headGradJob is the tasks of headGradient.
+type headGradJob struct {
 	*Backend
 	w                *weight
 	rows, high, cols int
 }
 
-func (h *headTiles) task(wk *worker, i int) {
+func (h *headGradJob) task(wk *worker, i int) {
 	w, c, nc := h.w, h.w.in, parts(h.w.in, h.cols)
 	m0, n0 := i/nc*h.high, i%nc*h.cols
 	m1, n1 := min(m0+h.high, h.rows), min(n0+h.cols, c)

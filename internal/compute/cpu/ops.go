@@ -28,8 +28,8 @@ func (b *Backend) Embed(ps *compute.Pass, x compute.Buffer, table compute.Weight
 }
 
 func (b *Backend) Gather(ps *compute.Pass, dst, src compute.Buffer, rows []int32) {
-	b.gather = gatherJob{buf(dst), buf(src), ps.Rows.From, rows}
-	b.rows(len(rows), &b.gather)
+	b.moved = gatherJob{buf(dst), buf(src), ps.Rows.From, rows}
+	b.rows(len(rows), &b.moved)
 }
 
 type gatherJob struct {
@@ -67,6 +67,7 @@ type source struct {
 	eps    float32
 }
 
+// normed is n(x).
 func normed(x compute.Buffer, n compute.Norm) source {
 	return source{x: buf(x), weight: buf(n.Weight).d, eps: n.Eps}
 }
@@ -94,7 +95,7 @@ func (b *Backend) normBackward(ps *compute.Pass, dx, x compute.Buffer, n compute
 type normJob struct {
 	*Backend
 	source
-	dx   *buffer
+	into *buffer
 	from int
 	rows []int32 // nil: all
 }
@@ -105,7 +106,7 @@ func (n *normJob) row(w *worker, t int) {
 		i = n.from + int(n.rows[t])
 	}
 	inv := n.level.RMSNorm(w.row[:c], n.x.row(i), n.weight, n.eps)
-	n.level.RMSNormBackward(n.dx.row(i), n.Backend.dx[t*c:][:c], n.x.row(i), n.weight, inv)
+	n.level.RMSNormBackward(n.into.row(i), n.dx[t*c:][:c], n.x.row(i), n.weight, inv)
 }
 
 func (b *Backend) QKVForward(ps *compute.Pass, x compute.Buffer, n compute.Norm, q, k, v compute.Proj, rope *compute.Rope) {
@@ -125,7 +126,7 @@ func (b *Backend) turns(ps *compute.Pass, rope *compute.Rope) {
 	a := &b.angles
 	b.grow(&a.d, len(ps.Pos)*rope.D)
 	if b.idle() {
-		a.rope = nil // its memory may be another one
+		a.rope = nil // d may be new memory, whose angles were not computed
 		return
 	}
 	if a.rope != rope || !slices.Equal(a.pos, ps.Pos) {

@@ -17,7 +17,10 @@ type branch struct {
 	lowP, dlo kernels.Pairs   // (T, R) what the sums over tokens read: Scale·dropout(x) Aᵀ and Scale·dy B
 	dlow      []float32       // (T, R) the latter
 
-	ends forwardEnd
+	// what ends a block of the result in the forward pass
+	level   kernels.Level
+	adapted bool
+	res     []float32 // nil: no residual
 }
 
 // setMask sets what the masks of a step have in common.
@@ -78,16 +81,17 @@ type projections struct {
 	*Backend
 	ps    *compute.Pass
 	prs   []compute.Proj
-	in    source
-	out   [3]int // first row of each result
-	cols  int    // of the input
-	lora  bool   // some are adapted
-	store [3]compute.Proj
+	src   source          // of the input
+	out   [3]int          // first row of each result
+	cols  int             // of the input
+	lora  bool            // some are adapted
+	store [3]compute.Proj // memory of prs
 }
 
-func (b *Backend) begin(ps *compute.Pass, in source, out [3]int, prs []compute.Proj) *projections {
+// begin fills b.projections.
+func (b *Backend) begin(ps *compute.Pass, src source, out [3]int, prs []compute.Proj) *projections {
 	p := &b.projections
-	*p = projections{Backend: b, ps: ps, in: in, out: out, cols: prs[0].W.In()}
+	*p = projections{Backend: b, ps: ps, src: src, out: out, cols: prs[0].W.In()}
 	p.prs = p.store[:copy(p.store[:], prs)]
 	for _, pr := range prs {
 		p.lora = p.lora || pr.LoRA != nil
@@ -96,7 +100,7 @@ func (b *Backend) begin(ps *compute.Pass, in source, out [3]int, prs []compute.P
 }
 
 // row makes row t of the input.
-func (p *projections) row(row []float32, t int) { p.in.row(p.level, row, p.ps.Rows.From+t) }
+func (p *projections) row(row []float32, t int) { p.src.row(p.level, row, p.ps.Rows.From+t) }
 
 // mask is the dropout mask of row t for a module.
 func (p *projections) mask(w *worker, t int, l *compute.LoRA) *kernels.Mask {
@@ -106,8 +110,8 @@ func (p *projections) mask(w *worker, t int, l *compute.LoRA) *kernels.Mask {
 
 // project sets the results of projections of one input x (T, cols), from rows out[j] on, to x Wᵀ plus the LoRA part plus
 // res, if not nil.
-func (b *Backend) project(ps *compute.Pass, in source, res []float32, out [3]int, prs ...compute.Proj) {
-	p, n := b.begin(ps, in, out, prs), ps.Rows.Len()
+func (b *Backend) project(ps *compute.Pass, src source, res []float32, out [3]int, prs ...compute.Proj) {
+	p, n := b.begin(ps, src, out, prs), ps.Rows.Len()
 	b.operand(&b.in, n, p.cols)
 	for j, pr := range p.prs {
 		if l := pr.LoRA; l != nil {
@@ -133,8 +137,8 @@ func (b *Backend) project(ps *compute.Pass, in source, res []float32, out [3]int
 		b.terms[j] = term{pr.W.(*weight), kernels.NK, &b.in}
 		b.products[j] = product{terms: b.terms[j : j+1], c: y.from(out[j]), ldc: y.cols}
 		if pr.LoRA != nil || res != nil {
-			s.ends = forwardEnd{b, s, pr.LoRA != nil, res}
-			b.products[j].then = &s.ends
+			s.level, s.adapted, s.res = b.level, pr.LoRA != nil, res
+			b.products[j].then = s
 		}
 	}
 	b.multiply(b.products[:len(prs)])
@@ -147,7 +151,7 @@ func (p forwardTiles) tile(w *worker, t0, t1 int) {
 	for t := t0; t < t1; t++ {
 		row := w.tile[(t-t0)*p.cols:][:p.cols]
 		p.row(row, t)
-		p.Backend.in.SetRow(t, row)
+		p.in.SetRow(t, row)
 	}
 	for j, pr := range p.prs {
 		if pr.LoRA != nil {
@@ -158,7 +162,7 @@ func (p forwardTiles) tile(w *worker, t0, t1 int) {
 
 // low sets Low = Scale·dropout(x) Aᵀ for rows t0 to t1-1, whose x stands in w.tile.
 func (p forwardTiles) low(pr compute.Proj, s *branch, w *worker, t0, t1 int) {
-	op, first := &p.Backend.in, t0 // first is the row of op that is the tile's first
+	op, first := &p.in, t0 // first is the row of op that is the tile's first
 	if p.ps.Dropout != nil {
 		op, first = &w.dropped, 0
 		op.Reset(p.arith, t1-t0, p.cols)
@@ -174,22 +178,15 @@ func (p forwardTiles) low(pr compute.Proj, s *branch, w *worker, t0, t1 int) {
 	s.low.SetRows(t0, t1-t0, dst, r)
 }
 
-// forwardEnd adds the LoRA part and the residual to a block of a result.
-type forwardEnd struct {
-	*Backend
-	s    *branch
-	lora bool
-	res  []float32
-}
-
-func (e *forwardEnd) end(_ *worker, bl block) {
+// end adds the LoRA part and the residual to a block of a result of the forward pass.
+func (s *branch) end(_ *worker, bl block) {
 	c, ld := bl.p.c, bl.p.ldc
-	if e.lora {
-		e.s.bt.Mul(c, ld, &e.s.low, bl.m0, bl.m1, bl.n0, bl.n1, true)
+	if s.adapted {
+		s.bt.Mul(c, ld, &s.low, bl.m0, bl.m1, bl.n0, bl.n1, true)
 	}
-	if e.res != nil {
+	if s.res != nil {
 		for t := bl.m0; t < bl.m1; t++ {
-			e.level.Add(c[t*ld+bl.n0:t*ld+bl.n1], e.res[t*ld+bl.n0:t*ld+bl.n1])
+			s.level.Add(c[t*ld+bl.n0:t*ld+bl.n1], s.res[t*ld+bl.n0:t*ld+bl.n1])
 		}
 	}
 }

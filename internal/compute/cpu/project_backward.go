@@ -7,8 +7,8 @@ import (
 
 // projectBackward sets dx (T, in), unless it is nil, to what the gradients of projections of one input, from rows out[j]
 // on, say of it, and adds to the LoRA gradients, which alone read the input. then, if not nil, ends blocks of dx.
-func (b *Backend) projectBackward(ps *compute.Pass, dx *[]float32, in source, out [3]int, then ender, prs ...compute.Proj) {
-	p, n := b.begin(ps, in, out, prs), ps.Rows.Len()
+func (b *Backend) projectBackward(ps *compute.Pass, dx *[]float32, src source, out [3]int, then ender, prs ...compute.Proj) {
+	p, n := b.begin(ps, src, out, prs), ps.Rows.Len()
 	for j, pr := range p.prs {
 		s, l := &b.branches[j], pr.LoRA
 		b.operand(&s.dy, n, pr.W.Out())
