@@ -78,8 +78,7 @@ func (b *Backend) headChunk(ps *compute.Pass, dx, x compute.Buffer, n compute.No
 		return
 	}
 	b.headGradient(len(rows), w)
-	b.norm = normJob{b, normed(x, n), buf(dx), ps.Rows.From, rows}
-	b.rows(len(rows), &b.norm)
+	b.normBackward(ps, dx, x, n, rows)
 }
 
 // lossJob computes the losses of rows of logits and their gradients, b.dlogits.

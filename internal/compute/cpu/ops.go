@@ -84,11 +84,15 @@ func (s *source) row(level kernels.Level, row []float32, i int) {
 	}
 }
 
-// normBackward adds to dx[Rows] the gradient of x given that of n(x), b.dx.
-func (b *Backend) normBackward(ps *compute.Pass, dx, x compute.Buffer, n compute.Norm) {
-	b.norm = normJob{b, normed(x, n), buf(dx), ps.Rows.From, nil}
+// normBackward adds to rows of dx, counted from the pass's first (nil: all), the gradient of x given that of n(x), b.dx.
+func (b *Backend) normBackward(ps *compute.Pass, dx, x compute.Buffer, n compute.Norm, rows []int32) {
+	count := ps.Rows.Len()
+	if rows != nil {
+		count = len(rows)
+	}
+	b.norm = normJob{b, normed(x, n), buf(dx), ps.Rows.From, rows}
 	b.forWorkers(func(w *worker) { b.grow(&w.row, x.Cols()) })
-	b.rows(ps.Rows.Len(), &b.norm)
+	b.rows(count, &b.norm)
 }
 
 // normJob is normBackward for some rows.
@@ -189,7 +193,7 @@ func (b *Backend) QKVBackward(ps *compute.Pass, dx, x compute.Buffer, n compute.
 	}
 	b.grow(&b.dx, ps.Rows.Len()*x.Cols())
 	b.projectBackward(ps, &b.dx, normed(x, n), out, nil, q, k, v)
-	b.normBackward(ps, dx, x, n)
+	b.normBackward(ps, dx, x, n, nil)
 }
 
 func (b *Backend) OutForward(ps *compute.Pass, o compute.Proj, in, res compute.Buffer) {
@@ -208,7 +212,7 @@ func (b *Backend) GateUpForward(ps *compute.Pass, x compute.Buffer, n compute.No
 func (b *Backend) GateUpBackward(ps *compute.Pass, dx, x compute.Buffer, n compute.Norm, gate, up compute.Proj) {
 	b.grow(&b.dx, ps.Rows.Len()*x.Cols())
 	b.projectBackward(ps, &b.dx, normed(x, n), [3]int{ps.Rows.From, ps.Rows.From}, nil, gate, up)
-	b.normBackward(ps, dx, x, n)
+	b.normBackward(ps, dx, x, n, nil)
 }
 
 func (b *Backend) DownForward(ps *compute.Pass, d compute.Proj, gate, up, res compute.Buffer) {
