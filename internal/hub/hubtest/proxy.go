@@ -78,6 +78,7 @@ func (p *Proxy) front(origin string) string {
 	return p.fronts[origin].URL
 }
 
+// count is called before the answer is sent: who has read it may ask at once what was injected.
 func (p *Proxy) count(k Kind) {
 	p.mu.Lock()
 	p.injected[k]++
@@ -91,9 +92,13 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, origin string) {
 	p.asked[key]++
 	p.mu.Unlock()
 	kind, rng := p.faults.choose(p.seed, r, before)
-	if p.instead(w, r, kind, rng) {
+	switch kind {
+	case Refuse, HTML, TooMany, ServerError, BadRange, Expired, Loop:
 		p.count(kind)
+		p.instead(w, r, kind, rng)
 		return
+	case Delay:
+		p.wait(r.Context(), p.faults.Delay)
 	}
 	resp, err := p.ask(r, origin, kind == Whole || kind == WrongBytes)
 	if err != nil {
@@ -144,7 +149,7 @@ func (p *Proxy) ask(r *http.Request, origin string, whole bool) (*http.Response,
 }
 
 // instead sends an answer without asking the hub.
-func (p *Proxy) instead(w http.ResponseWriter, r *http.Request, kind Kind, rng *rand.Rand) bool {
+func (p *Proxy) instead(w http.ResponseWriter, r *http.Request, kind Kind, rng *rand.Rand) {
 	h := w.Header()
 	switch kind {
 	case Refuse:
@@ -168,13 +173,7 @@ func (p *Proxy) instead(w http.ResponseWriter, r *http.Request, kind Kind, rng *
 	case Loop:
 		h.Set("Location", r.URL.RequestURI())
 		w.WriteHeader(http.StatusFound)
-	default:
-		if kind == Delay {
-			p.wait(r.Context(), p.faults.Delay)
-		}
-		return false
 	}
-	return true
 }
 
 // broken sends the hub's answer with a fault in it; false: it is still to be sent as it is.
@@ -185,6 +184,7 @@ func (p *Proxy) broken(w http.ResponseWriter, r *http.Request, resp *http.Respon
 		at = rng.Int64N(4096)
 	}
 	send := func(status int, body io.Reader) {
+		p.count(kind)
 		w.WriteHeader(status)
 		io.Copy(w, body)
 	}
@@ -196,7 +196,6 @@ func (p *Proxy) broken(w http.ResponseWriter, r *http.Request, resp *http.Respon
 		if kind == Stall {
 			p.wait(r.Context(), p.faults.Stall)
 		}
-		p.count(kind)
 		if kind == Reset {
 			p.hangUp(w)
 			return true
@@ -246,6 +245,7 @@ func (p *Proxy) broken(w http.ResponseWriter, r *http.Request, resp *http.Respon
 		}
 		h.Del("Content-Length")
 		h.Set("Content-Encoding", "gzip")
+		p.count(kind)
 		w.WriteHeader(resp.StatusCode)
 		z := gzip.NewWriter(w)
 		io.Copy(z, resp.Body)
@@ -253,7 +253,6 @@ func (p *Proxy) broken(w http.ResponseWriter, r *http.Request, resp *http.Respon
 	default:
 		return false
 	}
-	p.count(kind)
 	return true
 }
 

@@ -23,7 +23,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -49,14 +48,16 @@ type Server struct {
 	NoETag          bool // no ETag, X-Linked-Etag and X-Linked-Size
 	NoContentLength bool // bodies are sent in chunks, HEAD has no length
 
-	hub, cdn *httptest.Server
-	sent     atomic.Int64
-	mu       sync.Mutex
-	repos    map[string]*repo // kind/name
-	blobs    map[string]*file // SHA-256
-	log      []Request
-	started  time.Time // of the window of APILimit
-	calls    int
+	hub, cdn  *httptest.Server
+	mu        sync.Mutex
+	repos     map[string]*repo // kind/name
+	blobs     map[string]*file // SHA-256
+	log       []Request
+	sent      int64
+	answering int       // requests
+	answered  sync.Cond // one of them was; its lock is mu
+	started   time.Time // of the window of APILimit
+	calls     int
 }
 
 // Repo is a repository as Add takes it.
@@ -119,6 +120,7 @@ func NewTLS() *Server { return start(httptest.NewTLSServer) }
 
 func start(serve func(http.Handler) *httptest.Server) *Server {
 	s := &Server{repos: map[string]*repo{}, blobs: map[string]*file{}}
+	s.answered.L = &s.mu
 	s.hub = serve(s.Handler())
 	s.cdn = serve(s.logged(http.HandlerFunc(s.serveCDN)))
 	s.URL, s.CDN = s.hub.URL, s.cdn.URL
@@ -211,15 +213,29 @@ func gitBlob(data []byte) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// Requests are the requests answered so far, of both hosts, in the order in which their answers ended.
+// Requests are the requests so far, of both hosts, in the order in which their answers ended. A client may have read an
+// answer before its handler has ended, so Requests and BytesSent wait for those that are being answered.
 func (s *Server) Requests() []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.settle()
 	return slices.Clone(s.log)
 }
 
 // BytesSent counts the bytes of all bodies.
-func (s *Server) BytesSent() int64 { return s.sent.Load() }
+func (s *Server) BytesSent() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settle()
+	return s.sent
+}
+
+// settle waits until no request is being answered; s.mu is locked.
+func (s *Server) settle() {
+	for s.answering > 0 {
+		s.answered.Wait()
+	}
+}
 
 // find returns a repository and the commit that a branch, a tag or a commit's name, at least seven digits of it, stands
 // for; either is nil where there is none.
@@ -246,9 +262,15 @@ func (s *Server) logged(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := &counter{ResponseWriter: w, server: s, head: r.Method == http.MethodHead}
 		path, query, header := r.URL.Path, r.URL.RawQuery, r.Header.Clone()
+		s.mu.Lock()
+		s.answering++
+		s.mu.Unlock()
 		defer func() {
 			s.mu.Lock()
 			s.log = append(s.log, Request{r.Method, path, query, r.Host, header, c.status, c.sent})
+			s.sent += c.sent
+			s.answering--
+			s.answered.Broadcast()
 			s.mu.Unlock()
 		}()
 		h.ServeHTTP(c, r)
@@ -293,7 +315,6 @@ func (c *counter) Write(p []byte) (int, error) {
 		n += m
 		if !c.head {
 			c.sent += int64(m)
-			c.server.sent.Add(int64(m))
 		}
 		if err != nil || n == len(p) {
 			return n, err
