@@ -88,6 +88,9 @@ func (c *Cache) kept(ctx context.Context, key string, s *Source, encode RowFunc,
 		return nil, err
 	}
 	if err := s.Build(ctx, dir, encode, o); err != nil {
+		if set, none := OpenSet(dir, s.Files()); none == nil { // another process was first
+			return set, nil
+		}
 		return nil, err
 	}
 	if after, err := s.state(); err != nil || !slices.Equal(before, after) {
@@ -101,7 +104,8 @@ func (c *Cache) kept(ctx context.Context, key string, s *Source, encode RowFunc,
 // isOfDataset tells an error that another directory would not help against.
 func isOfDataset(ctx context.Context, err error) bool {
 	var path *fs.PathError
-	return ctx.Err() != nil || !errors.As(err, &path)
+	var link *os.LinkError
+	return ctx.Err() != nil || !errors.As(err, &path) && !errors.As(err, &link)
 }
 
 // prune removes the entries that were not used for longest, all but some.

@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -129,6 +130,41 @@ func TestCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	made("another byte", true, []string{moved}, "r", Options{MaxLength: 20})
+}
+
+// Two processes that start on the same data both get their rows, and one entry is left.
+func TestCacheOfTwo(t *testing.T) {
+	path, encode, _ := numbers(t, 500)
+	c := &Cache{Dir: t.TempDir(), Info: func(s string) { t.Errorf("note: %s", s) }}
+	var both, done sync.WaitGroup
+	both.Add(2)
+	var sets [2]*Set
+	for i := range sets {
+		once := sync.OnceFunc(func() { both.Done(); both.Wait() }) // neither ends before the other has begun
+		done.Go(func() {
+			s, err := Open(Spec{Paths: []string{path}})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if sets[i], err = c.Rows(context.Background(), s, nil, func(e Example) (pack.Row, error) { once(); return encode(e) }, Options{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	done.Wait()
+	for _, set := range sets {
+		if set == nil {
+			continue
+		}
+		defer set.Close()
+		if set.Len() != 500 {
+			t.Errorf("%d rows", set.Len())
+		}
+	}
+	if entries, err := os.ReadDir(c.Dir); err != nil || len(entries) != 1 {
+		t.Errorf("%v, %v", entries, err)
+	}
 }
 
 // Every kind of damage to an entry makes the rows again.

@@ -3,7 +3,6 @@ package generate
 import (
 	"math"
 	"math/rand/v2"
-	"slices"
 )
 
 // Sampling says how the next token is chosen. Filters run in the order of transformers' LogitsProcessors: repetition
@@ -18,17 +17,11 @@ type Sampling struct {
 	Seed              uint64
 }
 
-// candidate is a token that may be chosen.
-type candidate struct {
-	id int32
-	l  float64 // logit, later probability
-}
-
 // sampler chooses tokens one after the other.
 type sampler struct {
 	Sampling
 	rng   *rand.Rand
-	cands []candidate
+	ranks ranking
 }
 
 func newSampler(s Sampling) *sampler {
@@ -60,63 +53,34 @@ func (s *sampler) next(logits []float32, seen []int32) int32 {
 		}
 		return int32(best)
 	}
-	s.cands = s.cands[:0]
-	top := float64(slices.Max(logits)) // subtracted first, as no quotient may overflow
-	for i, l := range logits {
-		s.cands = append(s.cands, candidate{int32(i), (float64(l) - top) / s.Temperature})
-	}
-	slices.SortFunc(s.cands, func(a, b candidate) int {
-		switch {
-		case a.l > b.l:
-			return -1
-		case a.l < b.l:
-			return 1
-		}
-		return int(a.id - b.id)
-	})
-	c := s.cands
-	if s.TopK > 0 && s.TopK < len(c) {
+	r := &s.ranks
+	r.start(logits, s.Temperature)
+	if s.TopK > 0 && s.TopK < r.len() {
 		k := s.TopK
-		for k < len(c) && c[k].l == c[s.TopK-1].l { // ties stay, as in TopKLogitsWarper
+		for k < r.len() && r.at(k).l == r.at(s.TopK-1).l { // ties stay, as in TopKLogitsWarper
 			k++
 		}
-		c = c[:k]
+		r.cut(k)
 	}
-	softmax(c)
-	if s.TopP < 1 {
-		var sum float64
-		for i := range c {
-			if sum += c[i].l; sum >= s.TopP {
-				c = c[:i+1]
-				break
-			}
-		}
-		renormalise(c)
+	var sum float64
+	for _, c := range r.c {
+		sum += math.Exp(c.l)
 	}
-	if s.MinP > 0 {
-		n := len(c)
-		for n > 1 && c[n-1].l < s.MinP*c[0].l {
-			n--
-		}
-		c = c[:n]
-		renormalise(c)
-	}
-	u := s.rng.Float64()
-	for i := range c {
-		if u -= c[i].l; u < 0 {
-			return c[i].id
+	p := func(i int) float64 { return math.Exp(r.at(i).l) / sum }
+	n, kept := r.len(), 1.0
+	if s.TopP < 1 || s.MinP > 0 {
+		n, kept = 1, p(0)
+		for least := s.MinP * p(0); n < r.len() && (s.TopP >= 1 || kept < s.TopP) && p(n) >= least; n++ {
+			kept += p(n)
 		}
 	}
-	return c[0].id
-}
-
-// softmax turns descending logits into probabilities.
-func softmax(c []candidate) {
-	top := c[0].l
-	for i := range c {
-		c[i].l = math.Exp(c[i].l - top)
+	u := s.rng.Float64() * kept
+	for i := range n {
+		if u -= p(i); u < 0 {
+			return r.at(i).id
+		}
 	}
-	renormalise(c)
+	return r.at(0).id
 }
 
 // finite reports whether no logit is NaN or infinite.
@@ -126,14 +90,4 @@ func finite(logits []float32) bool {
 		sum += l * 0
 	}
 	return sum == 0
-}
-
-func renormalise(c []candidate) {
-	var sum float64
-	for i := range c {
-		sum += c[i].l
-	}
-	for i := range c {
-		c[i].l /= sum
-	}
 }
