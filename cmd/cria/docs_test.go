@@ -33,7 +33,7 @@ Keys of a recipe may be overridden as ` + "`key=value`" + ` or ` + "`--key value
 | 2 | the command line or the recipe is wrong; nothing was written |
 | 3 | training stopped before a NaN or infinite update |
 | 4 | training went to its end and the adapter is saved, but the loss did not fall in 50 or more log entries, ended above ln(vocabulary), or every lora_B is zero |
-| 130 | stopped by Ctrl-C or SIGTERM; training was saved, an import left nothing behind |
+| 130 | stopped by Ctrl-C, SIGTERM or a closed terminal (nohup keeps that away); training was saved, an import left nothing behind |
 
 | variable | meaning |
 |---|---|

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -76,7 +78,7 @@ func TestChatMessageTooLong(t *testing.T) {
 	criaWith(t, strings.Repeat("x", maxLine+1), "chat", tiny).fails(t, exitError, "more than 16 MiB")
 }
 
-// Ctrl-C ends a command with exit code 130 wherever it is: before anything was written, or in the middle of a reply.
+// Ctrl-C, SIGTERM and a closed terminal end a command with exit code 130 wherever it is: before anything was written, or in the middle of a reply.
 func TestInterrupted(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("a process cannot interrupt itself on Windows")
@@ -85,22 +87,32 @@ func TestInterrupted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	interrupt := func() {
-		if err := self.Signal(os.Interrupt); err != nil {
-			t.Error(err)
+	stop := func(sigs ...os.Signal) func() {
+		return func() {
+			for _, sig := range sigs {
+				if err := self.Signal(sig); err != nil {
+					t.Error(err)
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
 		}
-		time.Sleep(100 * time.Millisecond)
 	}
 	dir := t.TempDir()
 	recipe := job(t, dir, "optim: adamw_torch\n") // has a note, which comes before anything is read
 	before := tree(t, dir)
-	errOut := &watcher{text: "optim", do: interrupt}
-	if code := run([]string{"train", recipe}, strings.NewReader(""), &bytes.Buffer{}, errOut); code != exitInterrupted || !strings.Contains(errOut.String(), "nothing was written") {
-		t.Errorf("train: exit code %d\n%s", code, errOut.String())
+	for _, sigs := range [][]os.Signal{{os.Interrupt}, {syscall.SIGTERM}, {syscall.SIGHUP, syscall.SIGHUP}} {
+		if signal.Ignored(sigs[0]) {
+			t.Logf("%v does not reach this process", sigs[0])
+			continue
+		}
+		errOut := &watcher{text: "optim", do: stop(sigs...)}
+		if code := run([]string{"train", recipe}, strings.NewReader(""), &bytes.Buffer{}, errOut); code != exitInterrupted || !strings.Contains(errOut.String(), "nothing was written") {
+			t.Errorf("train, %v: exit code %d\n%s", sigs, code, errOut.String())
+		}
+		sameTree(t, dir, before)
 	}
-	sameTree(t, dir, before)
 
-	out, said := &watcher{text: "", do: interrupt}, &bytes.Buffer{}
+	out, said := &watcher{text: "", do: stop(os.Interrupt)}, &bytes.Buffer{}
 	if code := run([]string{"generate", tiny, "--input-ids", "1,2", "--max-new-tokens", "2000", "--temperature", "9", "--top-k", "0", "--seed", "1"}, strings.NewReader(""), out, said); code != exitInterrupted {
 		t.Errorf("generate: exit code %d\n%s", code, said)
 	}

@@ -85,11 +85,15 @@ func run(args []string, in io.Reader, out, errOut io.Writer) (code int) {
 	return exitError
 }
 
-// signals returns a context that ends with the first SIGINT or SIGTERM; the second one ends the process.
+// signals returns a context that ends with the first SIGINT, SIGTERM or SIGHUP (a closed terminal; nohup keeps it away); the
+// second one ends the process.
 func signals(ui *ui) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ch := make(chan os.Signal, 2)
 	signal.Notify(ch, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(ch, syscall.SIGHUP)
+	}
 	var busy sync.WaitGroup
 	busy.Go(func() {
 		for n := 0; ; n++ {
@@ -100,6 +104,9 @@ func signals(ui *ui) (context.Context, func()) {
 			if sig == os.Interrupt && ui.interrupt() {
 				n--
 				continue
+			}
+			if n > 0 && sig == syscall.SIGHUP {
+				continue // of one terminal the shell and the system both tell
 			}
 			if n > 0 {
 				os.Exit(exitInterrupted)
