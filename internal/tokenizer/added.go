@@ -87,38 +87,53 @@ func (t *Tokenizer) indexAdded() {
 
 // addedTrie finds the longest added token at a position.
 type addedTrie struct {
-	first  [256]bool         // the bytes that tokens start with
-	next   map[uint64]uint32 // node<<8 | byte -> node; 0 is the root
-	tokens []*addedToken     // per node: the token that ends there, or nil
+	first  [256]bool     // the bytes that tokens start with
+	edges  [][]edge      // per node; 0 is the root
+	tokens []*addedToken // per node: the token that ends there, or nil
+}
+
+// edge leads to the node of the next byte.
+type edge struct {
+	byte byte
+	node uint32
 }
 
 func newAddedTrie() addedTrie {
-	return addedTrie{next: map[uint64]uint32{}, tokens: []*addedToken{nil}}
+	return addedTrie{edges: [][]edge{nil}, tokens: []*addedToken{nil}}
 }
 
 func (a *addedTrie) add(tok *addedToken) {
 	a.first[tok.Content[0]] = true
 	node := uint32(0)
 	for i := range len(tok.Content) {
-		key := uint64(node)<<8 | uint64(tok.Content[i])
-		child, ok := a.next[key]
-		if !ok {
+		child := a.next(node, tok.Content[i])
+		if child == 0 {
 			child = uint32(len(a.tokens))
-			a.next[key] = child
-			a.tokens = append(a.tokens, nil)
+			a.edges[node] = append(a.edges[node], edge{tok.Content[i], child})
+			a.edges, a.tokens = append(a.edges, nil), append(a.tokens, nil)
 		}
 		node = child
 	}
 	a.tokens[node] = tok
 }
 
+// next is the node after another one, 0 where there is none.
+func (a *addedTrie) next(node uint32, b byte) uint32 {
+	for _, e := range a.edges[node] {
+		if e.byte == b {
+			return e.node
+		}
+	}
+	return 0
+}
+
 func (a *addedTrie) empty() bool { return len(a.tokens) == 1 }
 
 // longestPrefix returns the longest token that s starts with, or nil.
 func (a *addedTrie) longestPrefix(s string) (tok *addedToken) {
-	node, ok := uint32(0), false
+	node := uint32(0)
 	for i := range len(s) {
-		if node, ok = a.next[uint64(node)<<8|uint64(s[i])]; !ok {
+		if node = a.next(node, s[i]); node == 0 {
 			break
 		}
 		if a.tokens[node] != nil {
