@@ -10,7 +10,7 @@ func TestMergeTable(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	merges, want := make([]merge, 5000), map[[2]int32]int32{}
 	for rank := range merges {
-		m := merge{rng.Int32N(2*firstIDs), rng.Int32N(2 * firstIDs), int32(rank)}
+		m := merge{rng.Int32N(2 * firstIDs), rng.Int32N(2 * firstIDs), int32(rank)}
 		merges[rank], want[[2]int32{m.left, m.right}] = m, int32(rank)
 	}
 	table := newMergeTable(merges)
