@@ -150,7 +150,7 @@ func refuseOtherModels(o object) error {
 		}
 		return errors.New(`model_type "mistral" with a sliding_window is not supported; use a Llama model (model_type "llama")`)
 	default:
-		return fmt.Errorf("model_type %q is not supported; use a Llama model (model_type %q: Llama 2 and 3, TinyLlama, SmolLM and SmolLM2, ...)", modelType, "llama")
+		return fmt.Errorf("model_type %q is not supported; use a Llama model (model_type %q: Llama 3, 3.1 and 3.2, SmolLM and SmolLM2, ...)", modelType, "llama")
 	}
 	if len(architectures) > 0 && !slices.Equal(architectures, []string{"LlamaForCausalLM"}) {
 		return fmt.Errorf("architectures %q are not supported; only [\"LlamaForCausalLM\"] is", architectures)

@@ -189,7 +189,7 @@ var table = []Key{
 		Meaning: "Share of the dataset's rows, drawn by `seed`, that is set aside for evaluation and not trained",
 		value:   func(r *Recipe) value { return number{&r.EvalFraction, 0, 1, open} }},
 	{Name: "eval_steps", Section: sectionLog, Reference: trainingArguments, optional: true,
-		Meaning: "Steps from one evaluation to the next, without it as logging_steps; below 1, a share of all steps",
+		Meaning: "Steps from one evaluation to the next, without it as logging_steps; below 1, a share of all steps. The last step is always evaluated",
 		value:   func(r *Recipe) value { return interval{&r.EvalSteps, false} }},
 	{Name: "load_best_model_at_end", Section: sectionLog, Reference: trainingArguments,
 		Meaning: "Make the checkpoint with the smallest eval_loss the final adapter; save_steps must be a multiple of eval_steps",

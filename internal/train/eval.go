@@ -103,11 +103,15 @@ func (l *Loop) evaluated() *float64 {
 	return nil
 }
 
-// evaluate logs an evaluation of the step that was made last, if one is due, and judges whether the run should end. It does
-// neither where ctx ends before.
-func (l *Loop) evaluate(ctx context.Context) (*Record, error) {
+// owed says whether an evaluation of the step that was made last is due and was not made.
+func (l *Loop) owed() bool {
 	due := l.step == l.Steps.Len() || l.EvalSteps > 0 && l.step%l.EvalSteps == 0
-	if l.groups == nil || l.step == 0 || !due || l.evaluated() != nil {
+	return l.groups != nil && l.step > 0 && due && l.evaluated() == nil
+}
+
+// evaluate logs an evaluation, if one is owed, and judges whether the run should end. It does neither where ctx ends before.
+func (l *Loop) evaluate(ctx context.Context) (*Record, error) {
+	if !l.owed() {
 		return nil, nil
 	}
 	start := time.Now()
@@ -150,10 +154,10 @@ type best struct {
 	dir    string
 }
 
-// rank makes the checkpoint that is about to be written the best one, if it is.
-func (l *Loop) rank() {
+// rank makes dir, the checkpoint of the step that was made last, the best one, if it is.
+func (l *Loop) rank(dir string) {
 	if e := l.evaluated(); e != nil && (l.best == nil || *e < l.best.Metric) {
-		l.best = &best{*e, l.step, filepath.Join(l.OutputDir, checkpointName(l.step))}
+		l.best = &best{*e, l.step, dir}
 	}
 }
 

@@ -131,28 +131,46 @@ func TestEvaluationKeepsBits(t *testing.T) {
 	}
 }
 
-// A run that is stopped in an evaluation makes it when it goes on.
+// A run that is stopped in any of its evaluations makes it when it goes on, stopped there once more too, and ends with the log,
+// the best checkpoint and the adapter of a run that was left alone, whether or not the step has a checkpoint of its own.
 func TestInterruptedEvaluation(t *testing.T) {
-	dir := t.TempDir()
-	over := []string{"eval_fraction=0.3", "eval_steps=2", "max_steps=4", "save_steps=0"}
-	j := prepared(t, dir, over...)
-	ctx, cancel := context.WithCancel(context.Background())
-	n := 0
-	j.Rows = watched{j.Rows, func() {
-		if n++; j.step == 1 {
-			cancel()
+	over := []string{"eval_fraction=0.3", "eval_steps=1", "max_steps=6", "save_steps=2", "lr_scheduler_type=constant", "load_best_model_at_end=true"}
+	for _, rate := range []string{"learning_rate=0.01", "learning_rate=0.0002"} { // the best checkpoint is the first, the last
+		dir := t.TempDir()
+		over := append(over, rate)
+		whole := prepared(t, dir, append(over, "output_dir="+filepath.Join(dir, "whole"))...)
+		if err := whole.Run(context.Background()); err != nil {
+			t.Fatal(err)
 		}
-	}}
-	if err := j.Run(ctx); !errors.Is(err, ErrInterrupted) || j.step != 2 {
-		t.Fatal(err, j.step)
-	}
-	j.Close()
-	j = prepared(t, dir, append(over, "resume_from_checkpoint=true")...)
-	if err := j.Run(context.Background()); err != nil {
-		t.Fatal(err)
-	}
-	if _, e := history(t, j.OutputDir); len(e) != 2 || e[0].Step != 2 {
-		t.Errorf("%+v", e)
+		_, want := history(t, whole.OutputDir)
+		for step := 1; step <= 6; step++ {
+			over := append(over, "output_dir="+filepath.Join(dir, fmt.Sprint("cut", step)))
+			for _, more := range [][]string{nil, {"resume_from_checkpoint=true"}} {
+				j := prepared(t, dir, append(more, over...)...)
+				ctx, cancel := context.WithCancel(context.Background())
+				j.Eval = watched{j.Eval, func() {
+					if j.step == step {
+						cancel()
+					}
+				}}
+				if err := j.Run(ctx); !errors.Is(err, ErrInterrupted) || j.step != step {
+					t.Fatalf("%s: stopped in the evaluation of step %d: %v at step %d", rate, step, err, j.step)
+				}
+				j.Close()
+			}
+			j := prepared(t, dir, append(over, "resume_from_checkpoint=true")...)
+			if err := j.Run(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			all, got := history(t, j.OutputDir)
+			if len(got) != len(want) || *got[step-1].EvalLoss != *want[step-1].EvalLoss || all[len(all)-1].TrainRuntime == nil {
+				t.Errorf("%s: stopped at step %d: evaluations %+v", rate, step, got)
+			}
+			if j.best.Metric != whole.best.Metric || j.best.Step != whole.best.Step || !sameFile(t, filepath.Join(j.OutputDir, adapterFile), filepath.Join(whole.OutputDir, adapterFile)) {
+				t.Errorf("%s: stopped at step %d: best is %+v, not %+v", rate, step, j.best, whole.best)
+			}
+			j.Close()
+		}
 	}
 }
 

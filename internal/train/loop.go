@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -80,11 +81,11 @@ func (e *NonFiniteError) Error() string {
 		e.Step, e.What, join(e.Rows, 8))
 }
 
-// Run trains until the last step, or until evaluation ends it, or until ctx ends: then the step that is under way is finished, saved, and Run returns
-// ErrInterrupted.
+// Run trains until the last step, or until evaluation ends it, or until ctx ends: then the step that is under way is finished,
+// saved, and Run returns ErrInterrupted. An evaluation that ctx cuts off is made first when the run goes on.
 func (l *Loop) Run(ctx context.Context) (err error) {
 	l.started, l.aside, l.fromStep, l.tokens = time.Now(), 0, l.step, 0
-	if l.step < l.Steps.Len() && !l.enough() {
+	if !l.ended() || l.owed() {
 		defer func() { err = errors.Join(err, l.closeLogs()) }()
 		if err := l.openLogs(); err != nil {
 			return err
@@ -95,11 +96,20 @@ func (l *Loop) Run(ctx context.Context) (err error) {
 		if err == nil {
 			err = l.report(e)
 		}
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
+		case l.owed():
+			return ErrInterrupted
+		case l.ended():
+			if _, err := l.keep(); err != nil {
+				return err
+			}
+		case e != nil && l.scheduled():
+			l.rank(l.newest)
 		}
 	}
-	for l.step < l.Steps.Len() && !l.enough() {
+	for !l.ended() {
 		p, err := l.trainStep()
 		if err != nil {
 			return err
@@ -113,19 +123,9 @@ func (l *Loop) Run(ctx context.Context) (err error) {
 		if err := l.report(p.Eval); err != nil {
 			return err
 		}
-		last := l.step == l.Steps.Len() || l.enough()
-		interrupted := ctx.Err() != nil && !last
-		if last || interrupted || l.SaveSteps > 0 && l.step%l.SaveSteps == 0 {
-			l.rank()
-			if last {
-				if err := l.report(l.summarise(p.Epoch)); err != nil {
-					return err
-				}
-			}
-			if err := l.syncLogs(); err != nil {
-				return err
-			}
-			if p.Checkpoint, err = l.save(p.Epoch); err != nil {
+		interrupted := l.owed() || ctx.Err() != nil && !l.ended()
+		if interrupted || l.scheduled() {
+			if p.Checkpoint, err = l.keep(); err != nil {
 				return err
 			}
 		}
@@ -137,6 +137,29 @@ func (l *Loop) Run(ctx context.Context) (err error) {
 		}
 	}
 	return l.saveFinal()
+}
+
+// ended says whether the step that was made last is the run's last one.
+func (l *Loop) ended() bool { return l.step == l.Steps.Len() || l.enough() }
+
+// scheduled says whether that step has a checkpoint in a run that nothing interrupts.
+func (l *Loop) scheduled() bool { return l.ended() || l.SaveSteps > 0 && l.step%l.SaveSteps == 0 }
+
+// keep writes the checkpoint of that step. Only a scheduled one can be the best, so that an interrupted run has the same.
+func (l *Loop) keep() (dir string, err error) {
+	epoch := l.Steps.At(l.step - 1).Epoch
+	if l.scheduled() {
+		l.rank(filepath.Join(l.OutputDir, checkpointName(l.step)))
+	}
+	if l.ended() && !l.owed() {
+		if err := l.report(l.summarise(epoch)); err != nil {
+			return "", err
+		}
+	}
+	if err := l.syncLogs(); err != nil {
+		return "", err
+	}
+	return l.save(epoch)
 }
 
 // trainStep makes one optimizer step.
