@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strconv"
@@ -74,6 +76,24 @@ type dataOptions struct {
 	ids, color, json bool
 }
 
+// notAPage refuses to write a page over a file that is not an earlier one.
+func notAPage(path string) error {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	const begin = "<!DOCTYPE html>"
+	b := make([]byte, len(begin))
+	if n, err := io.ReadFull(f, b); string(b) == begin || n == 0 && err == io.EOF {
+		return nil
+	}
+	return usagef("--html %s: that file exists and is not a page; choose another name", path)
+}
+
 // dataArgs takes the command's own flags out of a command line; the rest is the recipe's.
 func dataArgs(args []string) (o dataOptions, rest []string, err error) {
 	o.rows, o.htmlRows = 3, 50
@@ -103,6 +123,9 @@ func dataArgs(args []string) (o dataOptions, rest []string, err error) {
 		case "--html":
 			if o.html = value; value == "" {
 				return o, nil, usagef("--html needs the name of a file")
+			}
+			if err := notAPage(value); err != nil {
+				return o, nil, err
 			}
 		default:
 			n, err := strconv.Atoi(value)

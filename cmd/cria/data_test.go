@@ -80,6 +80,7 @@ func TestDataRefuses(t *testing.T) {
 		{[]string{recipe, "--row"}, exitUsage, []string{"--row needs a value"}},
 		{[]string{recipe, "--rows", "-1"}, exitUsage, []string{"--rows", "-1"}},
 		{[]string{recipe, "--html", ""}, exitUsage, []string{"--html needs"}},
+		{[]string{recipe, "--html", recipe}, exitUsage, []string{"not a page"}},
 		{[]string{recipe, "--ids=yes"}, exitUsage, []string{"--ids takes no value"}},
 		{[]string{recipe, "--html", filepath.Join(dir, "none", "page.html")}, exitError, []string{"none"}},
 		{[]string{recipe, "learning_rte=1"}, exitUsage, []string{"learning_rate"}},

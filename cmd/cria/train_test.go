@@ -141,6 +141,16 @@ func TestTrain(t *testing.T) {
 
 	// A new run may start from the result.
 	cria(t, "train", recipe, "adapter="+out, "lora.r=2", "max_steps=1", "output_dir="+filepath.Join(dir, "next")).ok(t)
+
+	// Neither a name with brackets nor a checkpoint of another run lets a run overwrite one.
+	other := "output_dir=" + filepath.Join(dir, "run[1]") // no pattern
+	cria(t, "train", recipe, other, "seed=7").ok(t)
+	cria(t, "train", recipe, other).fails(t, exitUsage, "output_dir", "already holds a run")
+	newest, err := filepath.Glob(filepath.Join(dir, "out", "checkpoint-*"))
+	if err != nil || len(newest) == 0 {
+		t.Fatal(newest, err)
+	}
+	cria(t, "train", recipe, other, "resume_from_checkpoint="+newest[0]).fails(t, exitUsage, "output_dir", "already holds a run")
 }
 
 // watcher calls a function once, when a text is written.

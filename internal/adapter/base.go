@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"cria/internal/disk"
 )
@@ -17,14 +16,10 @@ import (
 // *.safetensors file in dir, or of the lines "name hash\n" of all of them, in alphabetical order. progress, if not nil, is told
 // how many bytes are read.
 func HashBase(ctx context.Context, dir string, progress func(done, total int64)) (string, error) {
-	files, err := filepath.Glob(filepath.Join(dir, "*.safetensors"))
-	if err != nil {
-		return "", err
-	}
+	files := disk.Match(dir, "*.safetensors")
 	if len(files) == 0 {
 		return "", fmt.Errorf("%s holds no *.safetensors: %w", dir, fs.ErrNotExist)
 	}
-	slices.Sort(files)
 	var done, total int64
 	for _, name := range files {
 		info, err := os.Stat(name)

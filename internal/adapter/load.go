@@ -92,9 +92,9 @@ func hint(dir string) string {
 	if exists(filepath.Join(dir, MLXTensorsName)) {
 		return fmt.Sprintf(": it holds MLX's %s without %s, which says its scale", MLXTensorsName, ConfigName)
 	}
-	found, _ := filepath.Glob(filepath.Join(dir, "checkpoint-*", ConfigName))
+	found := slices.DeleteFunc(disk.Match(dir, "checkpoint-*"), func(c string) bool { return !exists(filepath.Join(c, ConfigName)) })
 	if len(found) > 0 {
-		return fmt.Sprintf(", but %s is one", filepath.Dir(found[len(found)-1]))
+		return fmt.Sprintf(", but %s is one", found[len(found)-1])
 	}
 	return ""
 }

@@ -37,12 +37,16 @@ func (c *Cache) Rows(ctx context.Context, s *Source, recipe any, encode RowFunc,
 	if c.Info == nil {
 		c = &Cache{c.Dir, func(string) {}}
 	}
+	before, err := s.state() // before the bytes are hashed, so that the key and the rows are of the same ones
+	if err != nil {
+		return nil, err
+	}
 	key, err := s.key(ctx, recipe, &o)
 	if err != nil {
 		return nil, err
 	}
 	if c.Dir != "" {
-		set, err := c.kept(ctx, key, s, encode, o)
+		set, err := c.kept(ctx, key, before, s, encode, o)
 		if set != nil || isOfDataset(ctx, err) {
 			return set, err
 		}
@@ -64,8 +68,9 @@ func (c *Cache) Rows(ctx context.Context, s *Source, recipe any, encode RowFunc,
 	return nil, errors.Join(err, remove())
 }
 
-// kept is the cache's entry of a key, made where it is not there or damaged.
-func (c *Cache) kept(ctx context.Context, key string, s *Source, encode RowFunc, o Options) (*Set, error) {
+// kept is the cache's entry of a key, made where it is not there or damaged. The files were in the state before when the key
+// was made.
+func (c *Cache) kept(ctx context.Context, key string, before []string, s *Source, encode RowFunc, o Options) (*Set, error) {
 	dir := filepath.Join(c.Dir, key)
 	if set, err := OpenSet(dir, s.Files()); err == nil {
 		now := time.Now()
@@ -81,10 +86,6 @@ func (c *Cache) kept(ctx context.Context, key string, s *Source, encode RowFunc,
 		return nil, err
 	}
 	if err := disk.CleanTemps(disk.OS{}, c.Dir); err != nil {
-		return nil, err
-	}
-	before, err := s.state()
-	if err != nil {
 		return nil, err
 	}
 	if err := s.Build(ctx, dir, encode, o); err != nil {

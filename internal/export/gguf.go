@@ -30,7 +30,12 @@ func (s *Source) GGUF(ctx context.Context, path, name string, t Type, progress P
 	}
 	return disk.PublishChecked(disk.OS{}, path, func(w io.Writer) error {
 		return s.writeGGUF(ctx, w, values, tensors, progress)
-	}, s.checkGGUF)
+	}, func(temp string) error {
+		if err := s.checkGGUF(temp); err != nil {
+			return err
+		}
+		return Vacant(path, false) // another export may have been faster
+	})
 }
 
 // prepare lays out a GGUF file that will be written at path or below it, makes sure that there is room for it and that its

@@ -220,8 +220,7 @@ func (p *Plan) elsewhere(f File) (names []string) {
 		names = append(names, s.file(f.Path), s.blob(f))
 	}
 	if p.Ref.Source == ModelScope {
-		snapshots, _ := filepath.Glob(filepath.Join(s.root, "snapshots", "*"))
-		for _, dir := range append(snapshots, p.c.oldCaches(p.Ref)...) {
+		for _, dir := range append(disk.Match(filepath.Join(s.root, "snapshots"), "*"), p.c.oldCaches(p.Ref)...) {
 			names = append(names, filepath.Join(dir, filepath.FromSlash(f.Path)))
 		}
 	}

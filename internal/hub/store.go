@@ -234,18 +234,15 @@ func (s store) remember(ref Ref, commit string, files []File, usual bool) error 
 
 // sweep removes what is left of fetching a file that is in place. A part that somebody works on stays, with its journal.
 func (s store) sweep(f File) {
-	prefix := filepath.Join(s.work(), f.key())
-	parts, _ := filepath.Glob(prefix + "*.part")
-	for _, name := range parts {
+	for _, name := range disk.Match(s.work(), f.key()+"*.part") {
 		if lock, err := tryLock(name); err == nil {
 			os.Remove(journalPath(name))
 			os.Remove(name)
 			lock.Close()
 		}
 	}
-	if parts, _ = filepath.Glob(prefix + "*.part"); len(parts) == 0 {
-		rest, _ := filepath.Glob(prefix + "*")
-		for _, name := range rest {
+	if len(disk.Match(s.work(), f.key()+"*.part")) == 0 {
+		for _, name := range disk.Match(s.work(), f.key()+"*") {
 			os.Remove(name)
 		}
 	}

@@ -184,7 +184,10 @@ func parseIndex(text []byte) (map[string]string, error) {
 
 // pickled says what to do where a model has its weights in PyTorch's own format only.
 func pickled(dir string) string {
-	if found, _ := filepath.Glob(filepath.Join(dir, "pytorch_model*.bin")); len(found) == 0 {
+	entries, _ := os.ReadDir(dir)
+	if !slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+		return strings.HasPrefix(e.Name(), "pytorch_model") && strings.HasSuffix(e.Name(), ".bin")
+	}) {
 		return ""
 	}
 	return "; the weights are in pickle files, which can run code when they are read, so cria does not read them: save them as safetensors"

@@ -3,6 +3,7 @@ package train
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math"
 	"path/filepath"
@@ -174,7 +175,7 @@ func (l *Loop) findBest(dir string, b *best) error {
 		return nil
 	}
 	if _, err := disk.Verify(l.FS, b.dir); err != nil && !errors.Is(err, disk.ErrExtra) {
-		return err
+		return fmt.Errorf("the best checkpoint: %w; delete %s to go on without it", err, b.dir)
 	}
 	l.best = b
 	return nil

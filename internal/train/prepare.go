@@ -1,6 +1,7 @@
 package train
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -210,6 +211,9 @@ func (j *Job) assemble(ctx context.Context, m material, o Options) error {
 		if err := j.takeOutputDir(c.Adapter); err != nil {
 			return err
 		}
+		if err := j.unused(); err != nil { // another run may have come and gone since it was asked first
+			return err
+		}
 		if err := setAside(o.FS, j.damaged); err != nil {
 			return err
 		}
@@ -244,13 +248,8 @@ func (j *Job) checkpoint(o Options) (string, error) {
 	if info, err := os.Stat(r.OutputDir); err == nil && !info.IsDir() {
 		return "", r.Errorf("output_dir", "%s is a file, not a directory", r.OutputDir)
 	}
-	if !r.ResumeFromCheckpoint.Enabled {
-		for _, name := range []string{adapter.TensorsName, "trainer_state.json", "checkpoint-*"} {
-			if found, _ := filepath.Glob(filepath.Join(r.OutputDir, name)); len(found) > 0 {
-				return "", r.Errorf("output_dir", "%s already holds a run (%s); go on with it by resume_from_checkpoint=true, or choose another output_dir", r.OutputDir, filepath.Base(found[0]))
-			}
-		}
-		return "", nil
+	if err := j.unused(); err != nil || !r.ResumeFromCheckpoint.Enabled {
+		return "", err
 	}
 	if dir := r.ResumeFromCheckpoint.Dir; dir != "" {
 		if _, err := disk.Verify(o.FS, dir); err != nil && !errors.Is(err, disk.ErrExtra) {
@@ -264,6 +263,24 @@ func (j *Job) checkpoint(o Options) (string, error) {
 	whole, damaged, err := NewestCheckpoint(o.FS, r.OutputDir, o.Info)
 	j.damaged = damaged
 	return whole, err
+}
+
+// unused refuses an output_dir with a run that is not the one to be resumed.
+func (j *Job) unused() error {
+	r := j.Recipe
+	if from := r.ResumeFromCheckpoint; from.Enabled {
+		of, err := os.Stat(filepath.Dir(filepath.Clean(cmp.Or(from.Dir, filepath.Join(r.OutputDir, "checkpoint")))))
+		out, none := os.Stat(r.OutputDir)
+		if err != nil || none != nil || os.SameFile(of, out) {
+			return nil
+		}
+	}
+	for _, name := range []string{adapter.TensorsName, trainerStateFile, "checkpoint-*"} {
+		if found := disk.Match(r.OutputDir, name); len(found) > 0 {
+			return r.Errorf("output_dir", "%s already holds a run (%s); go on with it by resume_from_checkpoint=true, or choose another output_dir", r.OutputDir, filepath.Base(found[0]))
+		}
+	}
+	return nil
 }
 
 // initialAdapter is the checkpoint's, the one that the recipe names, or a fresh one.
