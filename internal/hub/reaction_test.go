@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -401,9 +402,12 @@ func TestProxy(t *testing.T) {
 	defer s.Close()
 	files := model(t, 1000)
 	s.Add(hubtest.Repo{Kind: "model", Name: "org/m", Files: files})
+	var mu sync.Mutex
 	var asked []string
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
 		asked = append(asked, r.URL.Host)
+		mu.Unlock()
 		if r.URL.Host == "hub.invalid" {
 			s.Handler().ServeHTTP(w, r)
 			return
@@ -416,6 +420,8 @@ func TestProxy(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	mustHold(t, strings.TrimSpace(string(out)), wantedFiles(files))
+	mu.Lock()
+	defer mu.Unlock()
 	if len(asked) < 3 {
 		t.Errorf("the proxy saw %v", asked)
 	}
