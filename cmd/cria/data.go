@@ -76,8 +76,8 @@ type dataOptions struct {
 	ids, color, json bool
 }
 
-// notAPage refuses to write a page over a file that is not an earlier one.
-func notAPage(path string) error {
+// replaceable refuses to write a page over a file that is not an earlier one.
+func replaceable(path string) error {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -124,7 +124,7 @@ func dataArgs(args []string) (o dataOptions, rest []string, err error) {
 			if o.html = value; value == "" {
 				return o, nil, usagef("--html needs the name of a file")
 			}
-			if err := notAPage(value); err != nil {
+			if err := replaceable(value); err != nil {
 				return o, nil, err
 			}
 		default:

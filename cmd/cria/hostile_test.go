@@ -78,7 +78,8 @@ func TestChatMessageTooLong(t *testing.T) {
 	criaWith(t, strings.Repeat("x", maxLine+1), "chat", tiny).fails(t, exitError, "more than 16 MiB")
 }
 
-// Ctrl-C, SIGTERM and a closed terminal end a command with exit code 130 wherever it is: before anything was written, or in the middle of a reply.
+// Ctrl-C, SIGTERM and a closed terminal end a command with exit code 130 wherever it is: before anything was written, or in
+// the middle of a reply.
 func TestInterrupted(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("a process cannot interrupt itself on Windows")

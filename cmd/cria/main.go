@@ -105,10 +105,10 @@ func signals(ui *ui) (context.Context, func()) {
 				n--
 				continue
 			}
-			if n > 0 && sig == syscall.SIGHUP {
-				continue // of one terminal the shell and the system both tell
-			}
 			if n > 0 {
+				if sig == syscall.SIGHUP {
+					continue // of one terminal the shell and the system both tell
+				}
 				os.Exit(exitInterrupted)
 			}
 			cancel()

@@ -86,9 +86,9 @@ func recipeArgs(args []string) (path string, overrides []string, err error) {
 
 // runTrain trains a recipe with its progress on the terminal. then, if not nil, gets a run that has come to its end.
 func runTrain(ctx context.Context, ui *ui, r *recipe.Recipe, then func(*train.Job) error) error {
-	// Where the reader of standard error ends first, as of "2>&1 | tee log" at Ctrl-C, the run is saved all the same.
+	// Where the reader of standard error ends first, as of "2>&1 | tee log" at Ctrl-C, the run is saved all the same, and the
+	// exit code is its own.
 	signal.Ignore(syscall.SIGPIPE)
-	defer signal.Reset(syscall.SIGPIPE)
 	for _, n := range r.Notes {
 		ui.note("note: %s", n)
 	}

@@ -395,6 +395,11 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s over a file: %v", what, err)
 		}
 	}
+	late := filepath.Join(t.TempDir(), "late.gguf")
+	err := s.GGUF(t.Context(), late, "x", "F16", func(int64, int64) { os.WriteFile(late, []byte("another's"), 0o666) })
+	if b, _ := os.ReadFile(late); !errors.Is(err, fs.ErrExist) || string(b) != "another's" {
+		t.Errorf("gguf over a file that came in the meantime: %v, %d bytes", err, len(b))
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	parent := t.TempDir()

@@ -55,7 +55,7 @@ func (s *Source) AdapterGGUF(path, name string) error {
 	if err != nil {
 		return err
 	}
-	return disk.PublishStream(disk.OS{}, path, func(w io.Writer) error {
+	return disk.PublishChecked(disk.OS{}, path, func(w io.Writer) error {
 		buffered := bufio.NewWriterSize(w, 1<<20)
 		err := gguf.Write(buffered, values, tensors, func(w io.Writer, t gguf.Tensor) error {
 			b, err := gguf.F32.AppendRow(nil, rows[t.Name])
@@ -66,7 +66,7 @@ func (s *Source) AdapterGGUF(path, name string) error {
 			return err
 		})
 		return errors.Join(err, buffered.Flush())
-	})
+	}, func(string) error { return Vacant(path, false) }) // another export may have been faster
 }
 
 // loraB is B with llama.cpp's order of rows, times what its scale lacks.

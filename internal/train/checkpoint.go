@@ -58,7 +58,7 @@ func checkpointName(step int) string { return fmt.Sprintf("checkpoint-%d", step)
 
 // save publishes output_dir/checkpoint-N and deletes the oldest ones beyond save_total_limit.
 func (l *Loop) save(epoch float64) (string, error) {
-	dir := filepath.Join(l.OutputDir, checkpointName(l.step))
+	dir := l.Checkpoint()
 	err := disk.ReplaceDir(l.FS, dir, func(w *disk.DirWriter) error {
 		if err := l.writeAdapter(w, epoch); err != nil {
 			return err

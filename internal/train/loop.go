@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -149,7 +148,7 @@ func (l *Loop) scheduled() bool { return l.ended() || l.SaveSteps > 0 && l.step%
 func (l *Loop) keep() (dir string, err error) {
 	epoch := l.Steps.At(l.step - 1).Epoch
 	if l.scheduled() {
-		l.rank(filepath.Join(l.OutputDir, checkpointName(l.step)))
+		l.rank(l.Checkpoint())
 	}
 	if l.ended() && !l.owed() {
 		if err := l.report(l.summarise(epoch)); err != nil {

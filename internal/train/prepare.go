@@ -1,7 +1,6 @@
 package train
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -269,7 +268,10 @@ func (j *Job) checkpoint(o Options) (string, error) {
 func (j *Job) unused() error {
 	r := j.Recipe
 	if from := r.ResumeFromCheckpoint; from.Enabled {
-		of, err := os.Stat(filepath.Dir(filepath.Clean(cmp.Or(from.Dir, filepath.Join(r.OutputDir, "checkpoint")))))
+		if from.Dir == "" {
+			return nil
+		}
+		of, err := os.Stat(filepath.Dir(filepath.Clean(from.Dir)))
 		out, none := os.Stat(r.OutputDir)
 		if err != nil || none != nil || os.SameFile(of, out) {
 			return nil
